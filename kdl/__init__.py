@@ -1,0 +1,14 @@
+"""kdl: a deep-learning layer library on hand-written kernels, for NumPy and CuPy arrays, with torch's names."""
+from kdl import autograd, kernels
+from kdl.autograd import enable_grad, grad, is_grad_enabled, no_grad, set_grad_enabled
+from kdl.ops.activation import *
+from kdl.tensor import Size, Tensor
+from kdl.types import (bfloat16, boolean as bool, channels_last, channels_last_3d, contiguous_format, device, float16,
+                       float32, float64, get_default_dtype, int8, int16, int32, int64, preserve_format, promote_types,
+                       result_type, set_default_dtype, uint8)
+from kdl import nn
+
+half, float, double = float16, float32, float64
+short, int, long = int16, int32, int64
+
+__version__ = "0.1.0"

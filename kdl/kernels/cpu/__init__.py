@@ -1,0 +1,1 @@
+"""The CPU kernels: Numba, parallel and vectorised. `launch.py` says how a kernel is compiled and called."""

@@ -1,0 +1,78 @@
+"""How a CPU kernel is compiled and called: the counterpart of the CUDA launch helper.
+
+A kernel is compiled at its first call for the dtypes it gets, float32 or float64, and kept on disk. Two rules keep
+its loops vectorised: constants take the arrays' dtype (`T = x.dtype.type`, then `T(0.5)`: a bare 0.5 would turn float32
+arithmetic into float64), and reductions ask for `reassociate`.
+"""
+import inspect
+from functools import wraps
+
+import numba
+import numpy as np
+from numba import njit, prange
+
+from kdl.types import HALVES
+
+__all__ = ["device_function", "elementwise", "jit", "prange", "widened"]
+
+if numba.config.THREADING_LAYER == "default":
+    # OpenMP first: it is thread-safe and wakes in 2 us, where workqueue takes 150 us and is not thread-safe
+    numba.config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
+
+# Keeps NaN and inf. Not 'reassoc', which is for reductions only (it would undo compensated arithmetic), and
+# error_model='numpy' because a division that may raise cannot be vectorised.
+_SAFE = {"contract", "nsz", "arcp"}
+_OPTIONS = {"error_model": "numpy", "nogil": True, "cache": True}
+
+
+def jit(function=None, *, parallel=True, reassociate=False):
+    """Compile a loop; with `reassociate`, sums may be reordered (not NaN or inf handling) so that they vectorise."""
+    if function is None:
+        return lambda function: jit(function, parallel=parallel, reassociate=reassociate)
+    return njit(function, parallel=parallel, fastmath=_SAFE | {"reassoc"} if reassociate else _SAFE, **_OPTIONS)
+
+
+def device_function(function):
+    """Compile a scalar function for use inside kernels; always inlined, and never reassociated."""
+    return njit(function, fastmath={"contract"}, error_model="numpy", forceinline=True)
+
+
+def widened(*outputs):
+    """Let a kernel for float32 and float64 take float16 and bfloat16 too, by way of float32 copies.
+
+    `outputs` names the arrays that the kernel fills.
+    """
+    def bind(kernel):
+        names = list(inspect.signature(kernel).parameters)
+        positions = [names.index(name) for name in outputs]
+
+        @wraps(kernel)
+        def launch(*args):
+            if not any(isinstance(a, np.ndarray) and a.dtype in HALVES for a in args):
+                return kernel(*args)
+            wide = [np.empty(a.shape, np.float32) if i in positions and a.dtype in HALVES else
+                    a.astype(np.float32) if isinstance(a, np.ndarray) and a.dtype in HALVES else a
+                    for i, a in enumerate(args)]
+            kernel(*wide)
+            for i in positions:
+                if wide[i] is not args[i]:
+                    args[i][...] = wide[i]
+        return launch
+    return bind
+
+
+def elementwise(*outputs):
+    """A kernel written as one loop over flat arrays: takes any shape and layout, and halves by way of float32.
+
+    The loop gets its arrays flat, in memory order, and its parameters in the arrays' dtype.
+    """
+    def bind(loop):
+        compiled = jit(loop)
+
+        @widened(*outputs)
+        @wraps(loop)
+        def launch(*args):
+            scalar = args[0].dtype.type
+            compiled(*[a.ravel("K") if isinstance(a, np.ndarray) else scalar(a) for a in args])
+        return launch
+    return bind

@@ -1,0 +1,1 @@
+"""The reference kernels: NumPy, written to be obviously right; tests and benchmarks compare everything with them."""

@@ -1,0 +1,115 @@
+"""What the differentiable functions share: checking arguments, layouts, and in-place forms."""
+import numpy as np
+
+from kdl import types
+from kdl.autograd import is_grad_enabled
+from kdl.errors import describe
+from kdl.tensor import Tensor, array_module, channels_to_end
+
+
+def floating(op, **tensors):
+    """Check that all are tensors (or None) of one floating-point dtype. Raises TypeError."""
+    first = None
+    for name, x in tensors.items():
+        if x is None:
+            continue
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{op}: expected {name} to be a Tensor, got {type(x).__name__}; use kdl.tensor(...)")
+        dtype = x.array.dtype
+        if dtype not in types.FLOATS:
+            raise TypeError(f"{op}: expected a floating-point {name}, got {dtype}; use {name}.float()")
+        if first is None:
+            first = dtype
+        elif dtype != first:
+            dtypes = {name: x.dtype for name, x in tensors.items() if x is not None}
+            raise TypeError(f"{op}: expected tensors of one dtype, got {describe(dtypes)}")
+
+
+def ints(op, name, value, n):
+    """An int, or a sequence of n ints (a sequence of one is repeated), as a tuple of n ints. Raises TypeError, ValueError."""
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+        return (int(value),) * n
+    if not isinstance(value, (tuple, list)) or not all(
+            isinstance(v, (int, np.integer)) and not isinstance(v, bool) for v in value):
+        raise TypeError(f"{op}: expected {name} to be an int or {n} ints, got {value!r}")
+    if len(value) not in (1, n):
+        raise ValueError(f"{op}: expected {name} to be an int or {n} ints, got {value!r}")
+    return tuple(int(v) for v in value) if len(value) == n else (int(value[0]),) * n
+
+
+def dimension(op, dim, ndim):
+    """A dimension counted from 0; negative ones count from the end. Raises IndexError (a 0-d tensor has dimension 0)."""
+    n = max(ndim, 1)
+    if not isinstance(dim, (int, np.integer)) or isinstance(dim, bool):
+        raise TypeError(f"{op}: expected dim to be an int, got {dim!r}")
+    if not -n <= dim < n:
+        raise IndexError(f"{op}: expected dim in [{-n}, {n - 1}], got {dim}")
+    return int(dim) % n
+
+
+def is_channels_last(array):
+    """Whether an (N, C, ...) array lies in memory as (N, ..., C), and not as (N, C, ...)."""
+    return array.ndim in (4, 5) and not array.flags.c_contiguous and channels_to_end(array).flags.c_contiguous
+
+
+def dense(array):
+    """The array itself where it is contiguous or channels-last, as kernels want it; otherwise a contiguous copy."""
+    if array.flags.c_contiguous or is_channels_last(array):
+        return array
+    return array_module(array).ascontiguousarray(array)
+
+
+def laid_out(array, channels_last):
+    """The array, or a copy of it, in channels-last or contiguous order."""
+    if not channels_last:
+        return array_module(array).ascontiguousarray(array)
+    if is_channels_last(array):
+        return array
+    last = array_module(array).ascontiguousarray(channels_to_end(array))
+    return last.transpose(0, last.ndim - 1, *range(1, last.ndim - 1))
+
+
+def empty(k, shape, dtype, channels_last=False):
+    """An uninitialised array of (N, C, ...) shape in channels-last or contiguous order."""
+    if not channels_last:
+        return k.empty(shape, dtype)
+    last = k.empty((shape[0], *shape[2:], shape[1]), dtype)
+    return last.transpose(0, last.ndim - 1, *range(1, last.ndim - 1))
+
+
+def like(array, other):
+    """The array, or a copy of it, in the memory order of the dense array `other`, as elementwise kernels want it."""
+    if array.strides == other.strides or (array.flags.c_contiguous and other.flags.c_contiguous):
+        return array
+    copy = array_module(array).empty_like(other, dtype=array.dtype)
+    copy[...] = array
+    return copy
+
+
+def assign_(input, result):
+    """Make `input` hold `result`: what every in-place function does after computing out of place.
+
+    Untracked tensors are written in place, and whoever shares the memory sees it. A computed tensor that is being
+    recorded gets new memory instead, so that what earlier operations saved stays true. Raises RuntimeError for leaves
+    that require grad and for recorded views.
+    """
+    if result.array.shape != input.array.shape:
+        raise RuntimeError(f"in-place operation: the result has shape {tuple(result.shape)}, "
+                           f"which does not fit into {tuple(input.shape)}")
+    if types.category(result.dtype) > types.category(input.dtype):
+        raise RuntimeError(f"in-place operation: a {result.dtype} result cannot be stored in a {input.dtype} tensor")
+    if is_grad_enabled() and (input.requires_grad or result.requires_grad):
+        if input.is_leaf and input.requires_grad:
+            raise RuntimeError("in-place operation: a leaf that requires grad cannot be changed while recording; "
+                               "use kdl.no_grad()")
+        if input.is_view:
+            raise RuntimeError("in-place operation: a view cannot be changed while recording; "
+                               "use the out-of-place form")
+        if result.dtype != input.dtype:
+            result = result.to(input.dtype)
+        input.array, input.version, input.is_view = result.array, [0], False
+        input.requires_grad, input.grad_fn, input.output_index = True, result.grad_fn, result.output_index
+    else:
+        input.array[...] = result.array
+        input.version[0] += 1
+    return input

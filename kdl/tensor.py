@@ -1,0 +1,300 @@
+"""Tensor: a NumPy or CuPy array that can take part in a recorded computation.
+
+This file holds what a tensor is. What can be done with one stands in `kdl/ops/`, where each function that is also a
+method says so itself with `@method`.
+"""
+import numpy as np
+
+from kdl import types
+
+
+class Tensor:
+    """An array with a gradient.
+
+    `array` is the NumPy or CuPy array underneath, never copied. `grad_fn` is the Function that computed this tensor
+    (None for a leaf) and `output_index` says which of its outputs it is. `version` counts in-place writes; tensors
+    that share memory share it.
+    """
+    __slots__ = ("array", "requires_grad", "grad", "grad_fn", "output_index", "version", "is_view", "hooks",
+                 "__weakref__")
+    __array_ufunc__ = None  # a NumPy array on the left leaves the operator to the tensor
+    __hash__ = object.__hash__
+
+    def __init__(self, array, requires_grad=False):
+        self.array = array
+        self.requires_grad = requires_grad
+        self.grad = None
+        self.grad_fn = None
+        self.output_index = 0
+        self.version = [0]
+        self.is_view = False
+        self.hooks = None
+
+    # --- what it is ---
+    @property
+    def shape(self):
+        return Size(self.array.shape)
+
+    @property
+    def dtype(self):
+        return self.array.dtype
+
+    @property
+    def ndim(self):
+        return self.array.ndim
+
+    @property
+    def device(self):
+        return device_of(self.array)
+
+    @property
+    def is_cuda(self):
+        return not isinstance(self.array, np.ndarray)
+
+    @property
+    def is_leaf(self):
+        return self.grad_fn is None
+
+    @property
+    def itemsize(self):
+        return self.array.dtype.itemsize
+
+    @property
+    def nbytes(self):
+        return self.array.nbytes
+
+    def size(self, dim=None):
+        """The shape, or the length of one dimension."""
+        return self.shape if dim is None else self.array.shape[dim]
+
+    def dim(self):
+        """The number of dimensions."""
+        return self.array.ndim
+
+    def numel(self):
+        """The number of elements."""
+        return self.array.size
+
+    def element_size(self):
+        """Bytes per element."""
+        return self.array.dtype.itemsize
+
+    def stride(self, dim=None):
+        """Elements (not bytes) between neighbours along each dimension, or along one."""
+        strides = tuple(step // self.array.dtype.itemsize for step in self.array.strides)
+        return strides if dim is None else strides[dim]
+
+    def is_floating_point(self):
+        """Whether the dtype is float16, bfloat16, float32 or float64."""
+        return types.is_floating(self.array.dtype)
+
+    def is_contiguous(self, memory_format=types.contiguous_format):
+        """Whether the elements lie in memory in the order of the format."""
+        array = self.array
+        if memory_format is types.contiguous_format:
+            return array.flags.c_contiguous
+        ndim = {types.channels_last: 4, types.channels_last_3d: 5}.get(memory_format)
+        if ndim is None:
+            raise TypeError(f"is_contiguous: expected contiguous_format, channels_last or channels_last_3d, "
+                            f"got {memory_format!r}")
+        return array.ndim == ndim and channels_to_end(array).flags.c_contiguous
+
+    # --- its place in a recorded computation ---
+    def requires_grad_(self, requires_grad=True):
+        """Record (or stop recording) operations on this leaf; returns the tensor. Raises RuntimeError."""
+        if requires_grad and not self.is_floating_point():
+            raise RuntimeError(f"requires_grad_: only floating-point tensors can require gradients, got {self.dtype}")
+        if not requires_grad and not self.is_leaf:
+            raise RuntimeError("requires_grad_: only leaf tensors can stop requiring gradients; "
+                               "use .detach() for a computed one")
+        self.requires_grad = requires_grad
+        return self
+
+    def detach(self):
+        """A tensor over the same memory that the recorded computation does not reach."""
+        other = Tensor(self.array)
+        other.version = self.version
+        other.is_view = self.is_view
+        return other
+
+    @property
+    def data(self):
+        return Tensor(self.array)
+
+    @data.setter
+    def data(self, other):
+        self.array = other.array
+        self.version = [0]
+
+    def backward(self, gradient=None, retain_graph=False, create_graph=False, inputs=None):
+        """Accumulate d(self)/d(leaf) into the `grad` of every leaf that requires one.
+
+        `gradient` (same shape) is needed unless self has one element. Raises RuntimeError when nothing was recorded,
+        when the graph was already freed, or when a saved tensor was since changed in place.
+        """
+        from kdl import autograd
+        autograd.backward(self, gradient, retain_graph, create_graph, inputs)
+
+    def retain_grad(self):
+        """Keep the gradient of this computed tensor in `grad`, as leaves do."""
+        if not self.requires_grad:
+            raise RuntimeError("retain_grad: expected a tensor that requires grad")
+        if self.grad_fn is not None:
+            self.grad_fn.tap(self.output_index, self, None)
+
+    def register_hook(self, hook):
+        """Call `hook(grad)` when this tensor's gradient is ready; a tensor it returns replaces the gradient.
+
+        Returns a handle with `remove()`.
+        """
+        if not self.requires_grad:
+            raise RuntimeError("register_hook: expected a tensor that requires grad")
+        if self.grad_fn is not None:
+            return self.grad_fn.tap(self.output_index, None, hook)
+        if self.hooks is None:
+            self.hooks = {}
+        return Handle(self.hooks, hook)
+
+    # --- out of kdl ---
+    def numpy(self):
+        """The NumPy array, sharing memory. Raises RuntimeError for a tensor that requires grad or lies on a GPU."""
+        if self.requires_grad:
+            raise RuntimeError("numpy: the tensor requires grad; use tensor.detach().numpy()")
+        if self.is_cuda:
+            raise TypeError("numpy: the tensor lies on a GPU; use tensor.cpu().numpy()")
+        return self.array
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.numpy(), dtype=dtype, copy=copy)
+
+    def item(self):
+        """The one element as a Python number. Raises RuntimeError when there is not exactly one."""
+        if self.array.size != 1:
+            raise RuntimeError(f"item: expected a tensor with one element, got shape {tuple(self.shape)}")
+        value = self.array.item()
+        return value if isinstance(value, (bool, int, float)) else float(value)  # bfloat16 scalars become floats
+
+    def tolist(self):
+        """The elements as nested Python lists."""
+        array = self.array if self.dtype != types.bfloat16 else self.array.astype(types.float32)
+        return array.tolist()
+
+    def __bool__(self):
+        if self.array.size != 1:
+            raise RuntimeError(f"bool: the truth of a tensor of shape {tuple(self.shape)} is ambiguous; "
+                               "use .any() or .all()")
+        return bool(self.array.item())
+
+    def __int__(self):
+        return int(self.item())
+
+    def __float__(self):
+        return float(self.item())
+
+    def __index__(self):
+        if types.is_floating(self.dtype):
+            raise TypeError(f"index: expected an integer tensor, got {self.dtype}")
+        return int(self.item())
+
+    def __len__(self):
+        if self.array.ndim == 0:
+            raise TypeError("len: a 0-d tensor has no length")
+        return len(self.array)
+
+    def __iter__(self):
+        if self.array.ndim == 0:
+            raise TypeError("iteration over a 0-d tensor")
+        return (self[i] for i in range(len(self.array)))
+
+    def __format__(self, spec):
+        return format(self.item(), spec) if self.array.ndim == 0 and spec else repr(self)
+
+    def __repr__(self):
+        host = self.array if isinstance(self.array, np.ndarray) else self.array.get()
+        body = np.array2string(host, separator=", ", prefix="tensor(", precision=4, threshold=1000)
+        notes = [body]
+        if self.dtype not in (types.get_default_dtype(), types.int64, types.boolean):
+            notes.append(f"dtype={self.dtype}")
+        if self.is_cuda:
+            notes.append(f"device='{self.device}'")
+        if self.grad_fn is not None:
+            notes.append(f"grad_fn=<{type(self.grad_fn).__name__}>")
+        elif self.requires_grad:
+            notes.append("requires_grad=True")
+        return f"tensor({', '.join(notes)})"
+
+    def __reduce__(self):
+        if self.grad_fn is not None:
+            raise RuntimeError("pickle: only leaf tensors can be pickled or deep-copied; use .detach()")
+        return _rebuild, (type(self), self.array, self.requires_grad)
+
+    def __deepcopy__(self, memo):
+        if self.grad_fn is not None:
+            raise RuntimeError("deepcopy: only leaf tensors can be copied this way; use .detach()")
+        copy = _rebuild(type(self), self.array.copy(), self.requires_grad)
+        if self.grad is not None:
+            copy.grad = Tensor(self.grad.array.copy())
+        memo[id(self)] = copy
+        return copy
+
+
+class Size(tuple):
+    """A shape: a tuple that also knows its number of elements."""
+    __slots__ = ()
+
+    def numel(self):
+        """The product of the lengths."""
+        return int(np.prod(self, dtype=np.int64))
+
+    def __repr__(self):
+        return f"kdl.Size({list(self)})"
+
+    __str__ = tuple.__repr__
+
+
+class Handle:
+    """What registering a hook returns: `remove()` takes the hook away again."""
+
+    def __init__(self, hooks, hook):
+        self.hooks = hooks
+        self.key = max(hooks, default=0) + 1
+        hooks[self.key] = hook
+
+    def remove(self):
+        self.hooks.pop(self.key, None)
+
+
+def method(function=None, *, names=()):
+    """Make a function of `kdl/ops/` a Tensor method too, under its own name or under the names given."""
+    def bind(function):
+        for name in names or (function.__name__,):
+            setattr(Tensor, name, function)
+        return function
+    return bind(function) if function is not None else bind
+
+
+def array_module(array):
+    """NumPy for host arrays, CuPy for GPU arrays: the module whose functions take this array."""
+    if isinstance(array, (np.ndarray, np.generic)):
+        return np
+    import cupy
+    return cupy
+
+
+def device_of(array):
+    """The device of an array."""
+    return _CPU if isinstance(array, np.ndarray) else types.device("cuda", array.device.id)
+
+
+def channels_to_end(array):
+    """A view with the channels moved from dimension 1 to the end: contiguous when the array is channels-last."""
+    return array.transpose(0, *range(2, array.ndim), 1)
+
+
+def _rebuild(cls, array, requires_grad):
+    tensor = cls.__new__(cls)
+    Tensor.__init__(tensor, array, requires_grad)
+    return tensor
+
+
+_CPU = types.device("cpu")
