@@ -1,0 +1,110 @@
+// The export table. One KDL_EXPORT line per launcher records its Python name, its argument names and a typed call;
+// bind.cpp turns the table into Python functions and knows no op. Plain C++: no CUDA and no Python header is needed here.
+//
+//   void max_pool2d_forward(const Array& x, const Array& y, Integers kernel_size, bool ceil_mode, Stream stream);
+//   KDL_EXPORT(max_pool2d_forward, "x", "y", "kernel_size", "ceil_mode")
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "kdl/array.h"
+
+struct CUstream_st;
+
+namespace kdl {
+
+using Stream = CUstream_st*;
+using OptionalArray = const Array*;  // nullptr where Python passed None
+
+struct Integers {
+  static constexpr int max_count = 8;
+  int count;
+  int64_t values[max_count];
+  int64_t operator[](int i) const { return values[i]; }
+};
+
+enum class Kind : uint8_t { array, optional_array, integer, real, boolean, integers, stream };
+
+// One converted argument. Only the member that its kind names is set.
+struct Value {
+  Array array;
+  bool present;
+  int64_t integer;
+  double real;
+  bool boolean;
+  Integers integers;
+  Stream stream;
+};
+
+template <class T> struct Parameter;
+template <> struct Parameter<const Array&> {
+  static constexpr Kind kind = Kind::array;
+  static const Array& get(const Value& v) { return v.array; }
+};
+template <> struct Parameter<OptionalArray> {
+  static constexpr Kind kind = Kind::optional_array;
+  static OptionalArray get(const Value& v) { return v.present ? &v.array : nullptr; }
+};
+template <> struct Parameter<int64_t> {
+  static constexpr Kind kind = Kind::integer;
+  static int64_t get(const Value& v) { return v.integer; }
+};
+template <> struct Parameter<double> {
+  static constexpr Kind kind = Kind::real;
+  static double get(const Value& v) { return v.real; }
+};
+template <> struct Parameter<bool> {
+  static constexpr Kind kind = Kind::boolean;
+  static bool get(const Value& v) { return v.boolean; }
+};
+template <> struct Parameter<Integers> {
+  static constexpr Kind kind = Kind::integers;
+  static Integers get(const Value& v) { return v.integers; }
+};
+template <> struct Parameter<Stream> {
+  static constexpr Kind kind = Kind::stream;
+  static Stream get(const Value& v) { return v.stream; }
+};
+
+struct Export {
+  const char* name;
+  std::vector<const char*> arguments;  // the last one is always "stream"
+  std::vector<Kind> kinds;
+  void (*call)(const Value* values);
+};
+
+inline std::vector<Export>& exports() {
+  static std::vector<Export> table;
+  return table;
+}
+
+template <auto launcher, class... Args, size_t... I>
+void call_launcher(const Value* values, void (*)(Args...), std::index_sequence<I...>) {
+  launcher(Parameter<Args>::get(values[I])...);
+}
+
+template <auto launcher> struct Exporter {
+  template <class... Names> Exporter(const char* name, Names... names) { add(name, launcher, names...); }
+
+ private:
+  template <class... Args, class... Names> static void add(const char* name, void (*)(Args...), Names... names) {
+    static_assert(sizeof...(Names) + 1 == sizeof...(Args), "KDL_EXPORT: one name per argument; the stream comes last and has none");
+    constexpr Kind kinds[] = {Parameter<Args>::kind...};
+    static_assert(kinds[sizeof...(Args) - 1] == Kind::stream, "KDL_EXPORT: a launcher's last argument is its stream");
+    exports().push_back({name, {names..., "stream"}, {Parameter<Args>::kind...}, [](const Value* values) {
+                           call_launcher<launcher>(values, launcher, std::index_sequence_for<Args...>{});
+                         }});
+  }
+};
+
+}  // namespace kdl
+
+#define KDL_CONCAT_(a, b) a##b
+#define KDL_CONCAT(a, b) KDL_CONCAT_(a, b)
+
+// KDL_EXPORT_AS is for a launcher that is a template instance: KDL_EXPORT_AS("relu_forward", (forward<Relu>), "x", "y").
+#define KDL_EXPORT_AS(name, launcher, ...) \
+  static const ::kdl::Exporter<launcher> KDL_CONCAT(kdl_export_, __LINE__){name, __VA_ARGS__};
+#define KDL_EXPORT(launcher, ...) KDL_EXPORT_AS(#launcher, launcher, __VA_ARGS__)
