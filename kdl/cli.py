@@ -1,0 +1,87 @@
+"""The command line: `kdl train <recipe>`, `kdl list`, `kdl doctor`.
+
+Each command imports what it needs when it is run, so that `kdl --help` answers at once.
+"""
+import argparse
+import difflib
+import importlib
+import sys
+
+import kdl
+from kdl import recipes
+
+
+def main(argv=None):
+    """Run one command; the exit code: 0 fine, 1 the job's own verdict, 2 wrong use or bad input, 130 interrupted."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    options = _parser(argv).parse_args(argv)
+    try:
+        return options.run(options)
+    except KeyboardInterrupt:
+        print("\nkdl: interrupted; --resume FILE continues from the last checkpoint", file=sys.stderr)
+        return 130
+    except (ValueError, TypeError, RuntimeError, OSError) as error:
+        if options.traceback:
+            raise
+        print(f"kdl: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser(argv):
+    parser = argparse.ArgumentParser(prog="kdl", description=kdl.__doc__)
+    parser.add_argument("--version", action="version", version=f"kdl {kdl.__version__}")
+    parser.add_argument("--traceback", action="store_true", help="show where an error came from")
+    commands = parser.add_subparsers(metavar="command", required=True)
+
+    train = commands.add_parser("train", help="train a system on real data", description=(
+        "Train a system on real data, with pictures, a checkpoint and a verdict; `kdl train RECIPE --help` has the "
+        "options of one, `kdl list` says what each is."))
+    subparsers = train.add_subparsers(metavar="recipe", required=True, help=", ".join(recipes.names()))
+    for name in recipes.names():
+        _add_recipe(subparsers, name, chosen=name in argv)
+    _refuse_unknown_recipe(train, argv)
+
+    listing = commands.add_parser("list", help="list the recipes", description="List the recipes.")
+    listing.set_defaults(run=_list)
+
+    doctor = commands.add_parser("doctor", help="say what works on this machine, and why the rest does not",
+                                 description="Check the installation. The exit code is 1 when something is wrong.")
+    doctor.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    doctor.set_defaults(run=_doctor)
+    return parser
+
+
+def _add_recipe(subparsers, name, chosen):
+    """The options of a recipe: its own, known once its module is imported, and those that all share."""
+    if not chosen:
+        subparsers.add_parser(name)
+        return
+    recipe = importlib.import_module(f"kdl.recipes.{name}")
+    parser = subparsers.add_parser(name, description=recipe.__doc__,
+                                   formatter_class=argparse.RawDescriptionHelpFormatter)
+    recipe.add_arguments(parser)
+    parser.add_argument("--epochs", type=int, metavar="N", help=f"passes over the data (default {recipe.EPOCHS})")
+    parser.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:<index>")
+    parser.add_argument("--seed", type=int, help="of the split, the first weights and the order (default 0)")
+    parser.add_argument("--out", metavar="DIR", help=f"where pictures and checkpoint go (default runs/{name})")
+    parser.add_argument("--resume", metavar="FILE", help="continue from this checkpoint")
+    parser.set_defaults(run=recipe.run)
+
+
+def _refuse_unknown_recipe(parser, argv):
+    asked = [word for word in argv[argv.index("train") + 1:] if not word.startswith("-")] if "train" in argv else []
+    if asked and asked[0] not in recipes.names():
+        near = difflib.get_close_matches(asked[0], recipes.names(), cutoff=0.5) or recipes.names()
+        parser.error(f"there is no recipe {asked[0]!r}; did you mean {' or '.join(near)}?")
+
+
+def _list(options):
+    for name in recipes.names():
+        summary = importlib.import_module(f"kdl.recipes.{name}").__doc__.strip().splitlines()[0]
+        print(f"{name:12} {summary}")
+    return 0
+
+
+def _doctor(options):
+    from kdl import doctor
+    return doctor.main(as_json=options.json)

@@ -1,0 +1,4 @@
+"""Pictures of training and of networks."""
+from kdl.utils import plots
+
+__all__ = ["plots"]
