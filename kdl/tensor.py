@@ -3,6 +3,10 @@
 This file holds what a tensor is. What can be done with one stands in `kdl/ops/`, where each function that is also a
 method says so itself with `@method`.
 """
+import itertools
+
+from operator import attrgetter
+
 import numpy as np
 
 from kdl import types
@@ -15,20 +19,22 @@ class Tensor:
     (None for a leaf) and `output_index` says which of its outputs it is. `version` counts in-place writes; tensors
     that share memory share it.
     """
-    __slots__ = ("array", "requires_grad", "grad", "grad_fn", "output_index", "version", "is_view", "hooks",
+    __slots__ = ("array", "_requires_grad", "grad", "grad_fn", "output_index", "version", "is_view", "hooks",
                  "__weakref__")
     __array_ufunc__ = None  # a NumPy array on the left leaves the operator to the tensor
     __hash__ = object.__hash__
 
     def __init__(self, array, requires_grad=False):
         self.array = array
-        self.requires_grad = requires_grad
+        self._requires_grad = False
         self.grad = None
         self.grad_fn = None
         self.output_index = 0
         self.version = [0]
         self.is_view = False
         self.hooks = None
+        if requires_grad:
+            self.requires_grad = True
 
     # --- what it is ---
     @property
@@ -102,13 +108,19 @@ class Tensor:
     # --- its place in a recorded computation ---
     def requires_grad_(self, requires_grad=True):
         """Record (or stop recording) operations on this leaf; returns the tensor. Raises RuntimeError."""
-        if requires_grad and not self.is_floating_point():
-            raise RuntimeError(f"requires_grad_: only floating-point tensors can require gradients, got {self.dtype}")
-        if not requires_grad and not self.is_leaf:
-            raise RuntimeError("requires_grad_: only leaf tensors can stop requiring gradients; "
-                               "use .detach() for a computed one")
         self.requires_grad = requires_grad
         return self
+
+    def _set_requires_grad(self, value):
+        if value and self.array.dtype not in types.FLOATS:
+            raise RuntimeError(f"requires_grad: only floating-point tensors can require gradients, got {self.dtype}")
+        if not value and self.grad_fn is not None:
+            raise RuntimeError("requires_grad: only leaf tensors can stop requiring gradients; "
+                               "use .detach() for a computed one")
+        self._requires_grad = bool(value)
+
+    requires_grad = property(attrgetter("_requires_grad"), _set_requires_grad,
+                             doc="Whether operations on this tensor are recorded. Raises RuntimeError when set wrongly.")
 
     def detach(self):
         """A tensor over the same memory that the recorded computation does not reach."""
@@ -231,9 +243,9 @@ class Tensor:
     def __deepcopy__(self, memo):
         if self.grad_fn is not None:
             raise RuntimeError("deepcopy: only leaf tensors can be copied this way; use .detach()")
-        copy = _rebuild(type(self), self.array.copy(), self.requires_grad)
+        copy = _rebuild(type(self), self.array.copy("K"), self.requires_grad)
         if self.grad is not None:
-            copy.grad = Tensor(self.grad.array.copy())
+            copy.grad = Tensor(self.grad.array.copy("K"))
         memo[id(self)] = copy
         return copy
 
@@ -253,15 +265,22 @@ class Size(tuple):
 
 
 class Handle:
-    """What registering a hook returns: `remove()` takes the hook away again."""
+    """What registering a hook returns: `remove()`, or leaving a `with` block, takes the hook away again."""
+    numbers = itertools.count()  # never used twice, so that removing twice cannot take a later hook away
 
     def __init__(self, hooks, hook):
         self.hooks = hooks
-        self.key = max(hooks, default=0) + 1
+        self.key = next(self.numbers)
         hooks[self.key] = hook
 
     def remove(self):
         self.hooks.pop(self.key, None)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.remove()
 
 
 def method(function=None, *, names=()):
