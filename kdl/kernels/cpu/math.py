@@ -3,10 +3,15 @@
 Each function is written for float32 and float64, and the argument's type chooses. NaN, infinities, signed zeros and
 denormals come out as in C. The worst error found over dense samples, in units in the last place:
 
-| function | float32 | float64 | method                                                                              |
-|----------|---------|---------|-------------------------------------------------------------------------------------|
-| exp      | 1.0     | 1.0     | x = n ln2 + r, |r| <= ln2 / 2; polynomial in r; 2^n in two factors                  |
-| log      | 0.9     | 0.9     | x = 2^k (1 + f), 1 + f in [sqrt(1/2), sqrt(2)); polynomial in f, or in f / (2 + f)  |
+| function | float32 | float64 | method                                                                                |
+|----------|---------|---------|---------------------------------------------------------------------------------------|
+| exp      | 1.0     | 1.0     | x = n ln2 + r, |r| <= ln2 / 2; a polynomial in r; 2^n in two factors                  |
+| expm1    | 1.3     | 1.7     | the same, with 1 taken from 2^n                                                       |
+| log      | 0.9     | 0.9     | x = 2^k (1 + f), sqrt(1/2) <= 1 + f < sqrt(2); a polynomial in f, or in f / (2 + f)   |
+| log1p    | 1.4     | 1.4     | the same for 1 + x, whose rounding error is added to f                                |
+| sigmoid  | 2.3     | 2.2     | from exp                                                                              |
+| tanh     | 2.3     | 2.5     | from expm1                                                                            |
+| erf      | 1.0     | 1.1     | a polynomial below 1, and 1 - e^polynomial above                                      |
 
 Adding and subtracting 1.5 * 2^23 (2^52) rounds to an integer, which then stands in the low bits of the sum;
 reassociation would undo it, so these functions keep their own flags. A branch would undo the vectorisation: every side
@@ -58,18 +63,18 @@ def _reduced_float64(x):
 
 
 @device_function
-def _expm1_near_0_float32(r):
-    """e^r - 1 for |r| <= ln2 / 2."""
+def _exp_tail_float32(r):
+    """e^r - 1 - r for |r| <= ln2 / 2."""
     p = _f4(1.9914166802e-4) * r + _f4(1.3941013101e-3)
     p = p * r + _f4(8.3332730687e-3)
     p = p * r + _f4(4.1666354797e-2)
     p = p * r + _f4(1.6666666817e-1)
     p = p * r + _f4(5.0000000463e-1)
-    return p * (r * r) + r
+    return p * (r * r)
 
 
 @device_function
-def _expm1_near_0_float64(r):
+def _exp_tail_float64(r):
     p = 2.511439800474125e-08 * r + 2.762633978638463e-07
     p = p * r + 2.7557228212810555e-06
     p = p * r + 2.4801504435233955e-05
@@ -79,7 +84,7 @@ def _expm1_near_0_float64(r):
     p = p * r + 0.0416666666665738
     p = p * r + 0.16666666666666685
     p = p * r + 0.5000000000000006
-    return p * (r * r) + r
+    return p * (r * r)
 
 
 @device_function
@@ -93,12 +98,26 @@ def _power_of_2_float64(n):
 
 
 @device_function
+def _exp_normal_float32(x):
+    """e^x for -87 <= x <= 88."""
+    n, r = _reduced_float32(x)
+    return (_exp_tail_float32(r) + r + _f4(1)) * _power_of_2_float32(n)
+
+
+@device_function
+def _exp_normal_float64(x):
+    """e^x for -708 <= x <= 709."""
+    n, r = _reduced_float64(x)
+    return (_exp_tail_float64(r) + r + 1.0) * _power_of_2_float64(n)
+
+
+@device_function
 def _exp_float32(x):
     x = _f4(89.0) if x > _f4(89.0) else x
     x = _f4(-104.0) if x < _f4(-104.0) else x  # in these limits the result still reaches inf and 0
     n, r = _reduced_float32(x)
     half = _i4(n >> _i4(1))
-    return (_expm1_near_0_float32(r) + _f4(1)) * _power_of_2_float32(half) * _power_of_2_float32(_i4(n - half))
+    return (_exp_tail_float32(r) + r + _f4(1)) * _power_of_2_float32(half) * _power_of_2_float32(_i4(n - half))
 
 
 @device_function
@@ -107,27 +126,70 @@ def _exp_float64(x):
     x = -746.0 if x < -746.0 else x
     n, r = _reduced_float64(x)
     half = n >> 1
-    return (_expm1_near_0_float64(r) + 1.0) * _power_of_2_float64(half) * _power_of_2_float64(n - half)
+    return (_exp_tail_float64(r) + r + 1.0) * _power_of_2_float64(half) * _power_of_2_float64(n - half)
+
+
+@device_function
+def _expm1_float32(x):
+    c = _f4(89.0) if x > _f4(89.0) else x
+    c = _f4(-18.0) if c < _f4(-18.0) else c
+    n, r = _reduced_float32(c)
+    s = _power_of_2_float32(_i4(n - _i4(1)))
+    y = s * _exp_tail_float32(r) + (s * r + (s - _f4(0.5)))
+    return x if abs(x) < _f4(1e-30) else y + y
+
+
+@device_function
+def _expm1_float64(x):
+    c = 710.0 if x > 710.0 else x
+    c = -38.0 if c < -38.0 else c
+    n, r = _reduced_float64(c)
+    s = _power_of_2_float64(n - 1)
+    y = s * _exp_tail_float64(r) + (s * r + (s - 0.5))
+    return x if abs(x) < 1e-290 else y + y
+
+
+exp = _ByDtype(_exp_float32, _exp_float64)
+expm1 = _ByDtype(_expm1_float32, _expm1_float64)
+
+
+@device_function
+def sigmoid(x):
+    """1 / (1 + e^-x), by way of e^-|x|, which cannot overflow."""
+    T = type(x)
+    e = exp(-abs(x))
+    return (e if x < T(0) else T(1)) / (T(1) + e)
+
+
+@device_function
+def tanh(x):
+    """(e^2|x| - 1) / (e^2|x| + 1), with the sign of x; 1 beyond 20."""
+    T = type(x)
+    a = T(20) if abs(x) > T(20) else abs(x)
+    e = expm1(a + a)
+    return np.copysign(e / (e + T(2)), x)
 
 
 # --- log(2^k (1 + f)) = k ln2 + log(1 + f) ---
 @device_function
 def _split_float32(x):
-    """k and f of x = 2^k (1 + f), for finite x > 0."""
-    denormal = x < _f4(1.17549435e-38)
-    i = _f4(x * _f4(8388608) if denormal else x).view(_i4)
-    e = _i4(_i4(i - _i4(0x3F3504F3)) >> _i4(23))
-    f = _i4(i - (e << _i4(23))).view(_f4) - _f4(1)
-    return _f4(e) - (_f4(23) if denormal else _f4(0)), f
+    """k and f of x = 2^k (1 + f), for normal x."""
+    i = _f4(x).view(_i4)
+    k = _i4(_i4(i - _i4(0x3F3504F3)) >> _i4(23))
+    return k, _i4(i - (k << _i4(23))).view(_f4) - _f4(1)
 
 
 @device_function
 def _split_float64(x):
-    denormal = x < 2.2250738585072014e-308
-    i = _f8(x * 4503599627370496.0 if denormal else x).view(_i8)
-    e = (i - _i8(0x3FE6A09E667F3BCD)) >> 52
-    f = _i8(i - (e << 52)).view(_f8) - 1.0
-    return (_i8(e + _BITS8).view(_f8) - _ROUND8) - (52.0 if denormal else 0.0), f
+    i = _f8(x).view(_i8)
+    k = (i - _i8(0x3FE6A09E667F3BCD)) >> 52
+    return k, _i8(i - (k << 52)).view(_f8) - 1.0
+
+
+@device_function
+def _float64(k):
+    """An integer as a float64; the conversion of one is not vectorised before AVX-512."""
+    return _i8(k + _BITS8).view(_f8) - _ROUND8
 
 
 @device_function
@@ -161,8 +223,9 @@ def _log_sum_float64(k, f):
 
 @device_function
 def _log_float32(x):
-    k, f = _split_float32(x)
-    y = _log_sum_float32(k, f)
+    denormal = x < _f4(1.17549435e-38)
+    k, f = _split_float32(x * _f4(8388608) if denormal else x)
+    y = _log_sum_float32(_f4(k) - (_f4(23) if denormal else _f4(0)), f)
     y = _f4(-np.inf) if x == _f4(0) else y
     y = x if x == _f4(np.inf) else y
     return y if x >= _f4(0) else _f4(np.nan)
@@ -170,12 +233,96 @@ def _log_float32(x):
 
 @device_function
 def _log_float64(x):
-    k, f = _split_float64(x)
-    y = _log_sum_float64(k, f)
+    denormal = x < 2.2250738585072014e-308
+    k, f = _split_float64(x * 4503599627370496.0 if denormal else x)
+    y = _log_sum_float64(_float64(k) - (52.0 if denormal else 0.0), f)
     y = -np.inf if x == 0.0 else y
     y = x if x == np.inf else y
     return y if x >= 0.0 else np.nan
 
 
-exp = _ByDtype(_exp_float32, _exp_float64)
+@device_function
+def _log1p_float32(x):
+    u = x + _f4(1)
+    k, f = _split_float32(u)
+    f += (x - (u - _f4(1))) * _power_of_2_float32(_i4(max(-k, _i4(-127))))  # what rounding took from u
+    y = _log_sum_float32(_f4(k), f)
+    y = _f4(-np.inf) if u == _f4(0) else y
+    y = x if x == _f4(np.inf) else y
+    return np.copysign(y if u >= _f4(0) else _f4(np.nan), x)
+
+
+@device_function
+def _log1p_float64(x):
+    u = x + 1.0
+    k, f = _split_float64(u)
+    f += (x - (u - 1.0)) * _power_of_2_float64(max(-k, -1023))
+    y = _log_sum_float64(_float64(k), f)
+    y = -np.inf if u == 0.0 else y
+    y = x if x == np.inf else y
+    return np.copysign(y if u >= 0.0 else np.nan, x)
+
+
 log = _ByDtype(_log_float32, _log_float64)
+log1p = _ByDtype(_log1p_float32, _log1p_float64)
+
+
+# --- erf: a polynomial in x^2 below 1, 1 - e^q(|x|) above ---
+@device_function
+def _erf_float32(x):
+    z = x * x
+    p = _f4(-5.96761703e-4) * z + _f4(4.99119423e-3)
+    p = p * z + _f4(-2.67681349e-2)
+    p = p * z + _f4(1.12819925e-1)
+    p = p * z + _f4(-3.76125336e-1)
+    p = p * z + _f4(1.28379166e-1)
+    a = abs(x)
+    t = _f4(4.1) if a > _f4(4.1) else a
+    q = _f4(-1.72853470e-5) * t + _f4(3.83197126e-4)
+    q = q * t + _f4(-3.88396438e-3)
+    q = q * t + _f4(2.42546219e-2)
+    q = q * t + _f4(-1.06777877e-1)
+    q = q * t + _f4(-6.34846687e-1)
+    q = q * t + _f4(-1.28717512e-1)
+    big = np.copysign(_f4(1) - _exp_normal_float32(q * t - t), x)
+    return big if a > _f4(0.921875) else p * x + x
+
+
+@device_function
+def _erf_float64(x):
+    z = x * x
+    p = -7.779471406957415e-10 * z + 1.3710982108482451e-08
+    p = p * z + -1.6206314196309946e-07
+    p = p * z + 1.6447131635680484e-06
+    p = p * z + -1.4924712308029719e-05
+    p = p * z + 0.00012055293577272878
+    p = p * z + -0.000854832592932979
+    p = p * z + 0.00522397760611888
+    p = p * z + -0.02686617064311153
+    p = p * z + 0.11283791670944185
+    p = p * z + -0.3761263890318352
+    p = p * z + 0.12837916709551256
+    a = abs(x)
+    t = (6.0 if a > 6.0 else a) - 1.0
+    q = -4.928991698766308e-12 * t + 1.2071764312886364e-10
+    q = q * t + -1.3326899008538037e-09
+    q = q * t + 8.597536662587205e-09
+    q = q * t + -3.3693668904699656e-08
+    q = q * t + 5.882370815992569e-08
+    q = q * t + 2.0324138413759066e-07
+    q = q * t + -2.12972098121607e-06
+    q = q * t + 9.669077775989942e-06
+    q = q * t + -2.719723330160176e-05
+    q = q * t + 2.6295378675696534e-05
+    q = q * t + 0.00023731679898488696
+    q = q * t + -0.0019779013109679417
+    q = q * t + 0.010033825195157513
+    q = q * t + -0.041561098026682244
+    q = q * t + -0.8431072563593304
+    q = q * t + -2.6389675142347775
+    q = q * t + -1.8496055099332482
+    big = np.copysign(1.0 - _exp_normal_float64(q), x)
+    return big if a > 1.0 else p * x + x
+
+
+erf = _ByDtype(_erf_float32, _erf_float64)
