@@ -86,6 +86,21 @@ def like(array, other):
     return copy
 
 
+def unbroadcast(g, shape):
+    """The gradient of an operand of that shape, from the gradient of what it was broadcast to: summed over the copies."""
+    if g.shape == shape:
+        return g
+    dtype = g.dtype
+    sums = np.float32 if dtype in types.HALVES else dtype
+    extra = g.ndim - len(shape)
+    if extra:
+        g = g.sum(tuple(range(extra)), dtype=sums)
+    repeated = tuple([i for i, n in enumerate(shape) if n != g.shape[i]])
+    if repeated:
+        g = g.sum(repeated, dtype=sums, keepdims=True)
+    return g if sums == dtype else g.astype(dtype)
+
+
 def assign_(input, result):
     """Make `input` hold `result`: what every in-place function does after computing out of place.
 
