@@ -4,7 +4,6 @@ This file holds what a tensor is. What can be done with one stands in `kdl/ops/`
 method says so itself with `@method`.
 """
 import itertools
-
 from operator import attrgetter
 
 import numpy as np
@@ -19,8 +18,8 @@ class Tensor:
     (None for a leaf) and `output_index` says which of its outputs it is. `version` counts in-place writes; tensors
     that share memory share it.
     """
-    __slots__ = ("array", "_requires_grad", "grad", "grad_fn", "output_index", "version", "is_view", "hooks",
-                 "__weakref__")
+    __slots__ = ("__weakref__", "_requires_grad", "array", "grad", "grad_fn", "hooks", "is_view", "output_index",
+                 "version")
     __array_ufunc__ = None  # a NumPy array on the left leaves the operator to the tensor
     __hash__ = object.__hash__
 
@@ -120,7 +119,7 @@ class Tensor:
         self._requires_grad = bool(value)
 
     requires_grad = property(attrgetter("_requires_grad"), _set_requires_grad,
-                             doc="Whether operations on this tensor are recorded. Raises RuntimeError when set wrongly.")
+                             doc="Whether operations on this tensor are recorded; setting it may raise RuntimeError.")
 
     def detach(self):
         """A tensor over the same memory that the recorded computation does not reach."""
@@ -138,7 +137,7 @@ class Tensor:
         self.array = other.array
         self.version = [0]
 
-    def backward(self, gradient=None, retain_graph=False, create_graph=False, inputs=None):
+    def backward(self, gradient=None, retain_graph=None, create_graph=False, inputs=None):
         """Accumulate d(self)/d(leaf) into the `grad` of every leaf that requires one.
 
         `gradient` (same shape) is needed unless self has one element. Raises RuntimeError when nothing was recorded,
@@ -204,8 +203,9 @@ class Tensor:
         return float(self.item())
 
     def __index__(self):
-        if types.is_floating(self.dtype):
-            raise TypeError(f"index: expected an integer tensor, got {self.dtype}")
+        if types.is_floating(self.dtype) or self.array.size != 1:
+            raise TypeError(f"index: expected an integer tensor with one element, got {self.dtype}, "
+                            f"shape {tuple(self.shape)}")
         return int(self.item())
 
     def __len__(self):
@@ -216,10 +216,18 @@ class Tensor:
     def __iter__(self):
         if self.array.ndim == 0:
             raise TypeError("iteration over a 0-d tensor")
-        return (self[i] for i in range(len(self.array)))
+        return iter(self.unbind())
+
+    def __contains__(self, value):
+        return bool((self.array == (value.array if isinstance(value, Tensor) else value)).any())
 
     def __format__(self, spec):
-        return format(self.item(), spec) if self.array.ndim == 0 and spec else repr(self)
+        if self.array.ndim == 0:
+            return format(self.item(), spec)
+        if spec:
+            raise TypeError(f"format: expected a 0-d tensor for the format {spec!r}, got shape {tuple(self.shape)}; "
+                            "use .item() on one element")
+        return repr(self)
 
     def __repr__(self):
         host = self.array if isinstance(self.array, np.ndarray) else self.array.get()

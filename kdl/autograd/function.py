@@ -1,0 +1,215 @@
+"""Function: an operation, and the tape node it becomes when it is recorded.
+
+A node keeps what its backward needs as plain attributes, and `edges` to where its inputs came from. Nodes are numbered
+as they are made, so that walking from the highest number down visits every node after all of its users.
+"""
+import itertools
+import weakref
+
+import numpy as np
+
+from kdl import kernels
+from kdl.autograd.mode import current, no_grad
+from kdl.tensor import Handle, Tensor
+from kdl.types import FLOATS
+
+_numbers = itertools.count(1)
+
+
+class Function:
+    """One recorded operation: `forward(*arrays)` computes, `backward(gy, wanted)` gives the inputs' gradients.
+
+    Calling an instance with tensors (and plain values, which pass through) runs `forward` on their arrays. Whatever
+    forward assigns to `self` is saved for backward. Backward gets the gradient of the output (where forward returned
+    a tuple: a tuple, None standing for outputs without one) and `wanted`, one bool per input; it returns one array,
+    or a tuple with an array or None per input. What it returns is fresh, a view, or gy itself: the tape copies where
+    it would alias. `self.k` is the kernel namespace of the inputs, `needs_input_grad` is known before forward.
+    """
+    __slots__ = ("__dict__", "edges", "k", "n_outputs", "needs_input_grad", "number", "taps", "versions")
+
+    def __call__(self, *inputs):
+        recording = current.enabled
+        arrays, needs = [], []
+        for x in inputs:
+            if isinstance(x, Tensor):
+                arrays.append(x.array)
+                needs.append(recording and x._requires_grad)
+            else:
+                arrays.append(x)
+                needs.append(False)
+        self.k = kernels.of(*arrays)
+        self.needs_input_grad = needs = tuple(needs)
+        result = self.forward(*arrays)
+        if type(result) is tuple:
+            outputs = tuple([_wrap(array, inputs) for array in result])
+            if True in needs:
+                self._record(inputs, outputs)
+            return outputs
+        y = _wrap(result, inputs)
+        if True in needs:
+            self._record(inputs, (y,))
+        return y
+
+    def forward(self, *arrays):
+        raise NotImplementedError
+
+    def backward(self, gy, wanted):
+        raise NotImplementedError
+
+    def _record(self, inputs, outputs):
+        """Link this node to the nodes and leaves before it, and its floating-point outputs to it."""
+        self.number = next(_numbers)
+        self.taps = None
+        self.n_outputs = len(outputs)
+        self.edges, self.versions = edges, versions = [], []
+        for x in inputs:
+            if isinstance(x, Tensor):
+                version = x.version
+                versions.append((version, version[0], id(x.array)))
+                edges.append(edge_of(x) if x._requires_grad else None)
+            else:
+                edges.append(None)
+        for index, y in enumerate(outputs):
+            version, array = y.version, y.array
+            versions.append((version, version[0], id(array)))
+            if array.dtype in FLOATS:
+                y._requires_grad, y.grad_fn, y.output_index = True, self, index
+
+    def run_backward(self, grads, wanted, retain_graph):
+        """Check that what was saved is still there and unchanged, call backward, and free what was saved."""
+        if self.versions is None:
+            raise RuntimeError("backward: the recorded computation was already freed; "
+                               "pass retain_graph=True to the first backward to walk it again")
+        for version, then, array_id in self.versions:
+            if version[0] != then and self._saved(array_id):
+                raise RuntimeError(f"backward: a tensor saved by {type(self).__name__} was changed in place after it "
+                                   "was used; clone it before changing it")
+        gx = self.backward(grads[0] if self.n_outputs == 1 else tuple(grads), wanted)
+        if not retain_graph:
+            self.__dict__.clear()
+            self.versions = None
+        return gx if type(gx) is tuple else (gx,)
+
+    def _saved(self, array_id):
+        """Whether the array, or a view of it, is among the attributes (an array that is not may be gone by now)."""
+        saved = list(self.__dict__.values())
+        while saved:
+            value = saved.pop()
+            if type(value) in (tuple, list):
+                saved += value
+            elif array_id in (id(value), id(getattr(value, "base", None))):
+                return True
+        return False
+
+    def tap(self, index, tensor, hook):
+        """Watch the gradient of output `index`: keep it in `tensor.grad`, or pass it through `hook`."""
+        if self.taps is None:
+            self.taps = {}
+        hooks, keep = self.taps.setdefault(index, ({}, []))
+        if hook is not None:
+            return Handle(hooks, hook)
+        if all(kept() is not tensor for kept in keep):
+            keep.append(weakref.ref(tensor))  # weak: the tensor holds this node already
+
+    @classmethod
+    def apply(cls, *args, **kwargs):
+        """torch.autograd.Function's form: static `forward(ctx, ...)` and `backward(ctx, *grads)` over tensors."""
+        return _Applied(cls, kwargs)(*args)
+
+
+def edge_of(x):
+    """Where a tensor's gradient goes: the node that made it and the number of its output, or the leaf itself."""
+    return x if x.grad_fn is None else (x.grad_fn, x.output_index)
+
+
+def as_array(value):
+    """An array for what NumPy makes of 0-d results: a scalar. CuPy has none."""
+    return np.asarray(value) if isinstance(value, (np.generic, float, int)) else value
+
+
+def _wrap(array, inputs):
+    """A tensor over what forward returned; one that shares memory with an input shares its version too."""
+    if type(array) is not np.ndarray:
+        array = as_array(array)
+    y = Tensor(array)
+    owner = array if array.base is None else array.base
+    for x in inputs:
+        if isinstance(x, Tensor) and (x.array is owner or x.array.base is owner):
+            y.version, y.is_view = x.version, True
+            break
+    return y
+
+
+class _Applied(Function):
+    """The node of a user's Function; it is the `ctx` that the user's static methods see."""
+
+    def __init__(self, function, kwargs):
+        self.function, self.kwargs = function, kwargs
+        self.saved, self.constant, self.materialize = (), (), True
+
+    def save_for_backward(self, *tensors):
+        """Keep tensors (or None) for backward, which finds them in `saved_tensors`."""
+        for x in tensors:
+            if x is not None and not isinstance(x, Tensor):
+                raise TypeError(f"save_for_backward: expected tensors or None, got {type(x).__name__}; "
+                                "keep other values as attributes of ctx")
+        self.saved = [(x, None if x is None else x.version[0]) for x in tensors]
+
+    @property
+    def saved_tensors(self):
+        for x, then in self.saved:
+            if x is not None and x.version[0] != then:
+                raise RuntimeError(f"backward: a tensor saved by {self.function.__name__} was changed in place after "
+                                   "it was used; clone it before changing it")
+        return tuple([x for x, _ in self.saved])
+
+    def mark_non_differentiable(self, *outputs):
+        """Say that these outputs of forward carry no gradient."""
+        self.constant = outputs
+
+    def set_materialize_grads(self, value):
+        """Whether backward gets zeros (as by default) or None for an output that no gradient reached."""
+        self.materialize = value
+
+    def __call__(self, *inputs):
+        self.inputs = inputs
+        return super().__call__(*inputs)
+
+    def forward(self, *arrays):
+        inputs = [x.detach() if isinstance(x, Tensor) else x for x in self.inputs]
+        del self.inputs
+        with no_grad():
+            result = self.function.forward(self, *inputs, **self.kwargs)
+        self.results = result if isinstance(result, tuple) else (result,)
+        for y in self.results:
+            if not isinstance(y, Tensor):
+                raise TypeError(f"{self.function.__name__}.forward: expected tensors, got {type(y).__name__}")
+        return tuple([y.array for y in self.results]) if isinstance(result, tuple) else result.array
+
+    def _record(self, inputs, outputs):
+        for y, result in zip(outputs, self.results, strict=True):
+            y.version = result.version  # forward may have saved its result
+        super()._record(inputs, outputs)
+        for y, result in zip(outputs, self.results, strict=True):
+            if any(result is constant for constant in self.constant):
+                y._requires_grad, y.grad_fn = False, None
+        self.outputs = [(y.shape, y.dtype) for y in outputs]
+        self.expected = [x.shape if isinstance(x, Tensor) else None for x in inputs]
+        del self.results, self.constant
+
+    def backward(self, gy, wanted):
+        grads = gy if self.n_outputs > 1 else (gy,)
+        if self.materialize:
+            grads = [self.k.zeros(*meta) if g is None else g for g, meta in zip(grads, self.outputs, strict=True)]
+        result = self.function.backward(self, *[None if g is None else Tensor(g) for g in grads])
+        result = result if isinstance(result, tuple) else (result,)
+        name = f"{self.function.__name__}.backward"
+        if len(result) != len(wanted):
+            raise RuntimeError(f"{name}: expected {len(wanted)} gradients, one per input of forward, got {len(result)}")
+        for i, g in enumerate(result):
+            if g is not None and not isinstance(g, Tensor):
+                raise TypeError(f"{name}: expected tensors or None, got {type(g).__name__} for input {i}")
+            if g is not None and wanted[i] and g.shape != self.expected[i]:
+                raise RuntimeError(f"{name}: expected a gradient of shape {self.expected[i]} for input {i}, "
+                                   f"got {g.shape}")
+        return tuple([g.array.copy() if g is not None and w else None for g, w in zip(result, wanted, strict=True)])

@@ -1,0 +1,101 @@
+"""Whether operations are recorded: a flag per thread, and the context managers and decorators that switch it."""
+import inspect
+import threading
+from functools import wraps
+
+
+class _Mode(threading.local):
+    enabled = True
+
+
+current = _Mode()
+
+
+def is_grad_enabled():
+    """Whether operations are being recorded in this thread."""
+    return current.enabled
+
+
+class _Switch:
+    """A context manager that sets the mode inside its block, and a decorator that does so inside a function."""
+
+    def __init__(self, mode):
+        self.mode = mode
+        self.before = []  # a stack: the same object may be entered again inside its own block
+
+    def __enter__(self):
+        self.before.append(current.enabled)
+        current.enabled = self.mode
+        return self
+
+    def __exit__(self, *exception):
+        current.enabled = self.before.pop()
+
+    def __call__(self, function):
+        if inspect.isgeneratorfunction(function):
+            return self._generator(function)
+
+        @wraps(function)
+        def wrapped(*args, **kwargs):
+            with _Switch(self.mode):
+                return function(*args, **kwargs)
+        return wrapped
+
+    def _generator(self, function):
+        """The mode holds while the generator runs, and not in between, where its caller runs."""
+        @wraps(function)
+        def wrapped(*args, **kwargs):
+            generator = function(*args, **kwargs)
+            resume, value = generator.send, None
+            while True:
+                try:
+                    with _Switch(self.mode):
+                        value = resume(value)
+                except StopIteration as stop:
+                    return stop.value
+                try:
+                    value, resume = (yield value), generator.send
+                except GeneratorExit:
+                    with _Switch(self.mode):
+                        generator.close()
+                    raise
+                except BaseException as error:
+                    value, resume = error, generator.throw
+        return wrapped
+
+
+class _Fixed(_Switch):
+    """A switch to one mode, whose decorator works with and without brackets."""
+    fixed = None
+
+    def __new__(cls, function=None):
+        return super().__new__(cls) if function is None else cls()(function)
+
+    def __init__(self):
+        super().__init__(self.fixed)
+
+
+class no_grad(_Fixed):
+    """Do not record operations inside; a context manager or a decorator."""
+    fixed = False
+
+
+class enable_grad(_Fixed):
+    """Record operations inside, even within `no_grad`; a context manager or a decorator."""
+    fixed = True
+
+
+class set_grad_enabled(_Switch):
+    """Switch recording on or off at once; as a context manager, until the end of the block; also a decorator."""
+
+    def __init__(self, mode):
+        super().__init__(bool(mode))
+        super().__enter__()
+
+    def __enter__(self):
+        current.enabled = self.mode
+        return self
+
+    def __call__(self, function):
+        current.enabled = self.before[0]
+        return super().__call__(function)
