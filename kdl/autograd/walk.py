@@ -78,6 +78,7 @@ def _roots(op, tensors, gradients, create_graph):
 
 
 @no_grad
+@np.errstate(all="ignore")  # overflow and invalid values are inf and NaN, here as in forward
 def _walk(roots, edges, retain_graph):
     """One backward pass from the roots: accumulates into the leaves, or returns {edge: gradient} for the edges given.
 
