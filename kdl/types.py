@@ -87,45 +87,39 @@ def promote_types(a, b):
 
 
 def scalar_dtype(value):
-    """The dtype that a Python or NumPy scalar brings to a promotion, or None where it is not a number."""
-    kind = type(value)
-    if kind is float:
-        return _default_dtype
-    if kind is bool:
+    """The dtype that a Python or NumPy number brings to a promotion, or None where it is not a number."""
+    if isinstance(value, (bool, np.bool_)):
         return boolean
-    if kind is int:
+    if isinstance(value, (int, np.integer)):
         return int64
-    if isinstance(value, np.generic):
-        return _checked(value.dtype)
+    if isinstance(value, (float, np.floating, bfloat16.type)):
+        return _default_dtype
     return None
 
 
 def result_type(*operands):
-    """torch.result_type for any number of tensors, arrays and scalars.
+    """torch.result_type for any number of tensors, arrays and scalars. Raises TypeError for anything else.
 
-    Operands fall in three classes: arrays with dimensions, 0-d arrays, Python numbers. A later class changes the
-    result only when its category (bool < integer < float) is higher than that of the classes before it.
+    Operands fall in three classes: arrays with dimensions, 0-d arrays, numbers. A later class changes the result only
+    when its category (bool < integer < float) is higher than that of the classes before it.
     """
-    result = None
-    for rank in ("dimensions", "0-d", "number"):
-        for operand in operands:
-            array = getattr(operand, "array", operand)
-            shape = getattr(array, "shape", None)
-            if isinstance(array, np.generic) or shape is None:
-                mine, dtype = "number", scalar_dtype(array)
-            else:
-                mine, dtype = ("0-d" if shape == () else "dimensions"), array.dtype
-            if mine != rank:
-                continue
+    with_dimensions = zero_dimensional = number = None
+    for operand in operands:
+        array = getattr(operand, "array", operand)
+        shape = getattr(array, "shape", None)
+        if shape is None or isinstance(array, np.generic):
+            dtype = scalar_dtype(array)
             if dtype is None:
                 raise TypeError(f"result_type: expected tensors or numbers, got {type(operand).__name__}")
-            if result is None:
-                result, base = dtype, rank
-            elif base == rank:
-                result = promote_types(result, dtype)
-            elif category(dtype) > category(result):
-                result = _default_dtype if rank == "number" and category(dtype) == 2 else dtype
-                base = rank
+            number = dtype if number is None else promote_types(number, dtype)
+        elif shape:
+            with_dimensions = array.dtype if with_dimensions is None else promote_types(with_dimensions, array.dtype)
+        else:
+            zero_dimensional = array.dtype if zero_dimensional is None else promote_types(zero_dimensional, array.dtype)
+    result = None
+    for dtype in (with_dimensions, zero_dimensional, number):
+        if dtype is not None and (result is None or category(dtype) > category(result)):
+            result = dtype
     return result
 
 
