@@ -1,0 +1,33 @@
+"""The error functions on the CPU: one loop each, forward and backward. The maths stands in kdl/ops/maths.py."""
+import math
+
+from kdl.kernels.cpu.launch import elementwise, prange
+from kdl.kernels.cpu.math import erf, exp
+
+_SLOPE = 2 / math.sqrt(math.pi)  # of erf at 0
+
+
+@elementwise("y")
+def erf_forward(x, y):
+    for i in prange(x.size):
+        y[i] = erf(x[i])
+
+
+@elementwise("gx")
+def erf_backward(x, gy, gx):
+    T = x.dtype.type
+    for i in prange(x.size):
+        gx[i] = gy[i] * exp(-x[i] * x[i]) * T(_SLOPE)
+
+
+@elementwise("y")
+def erfc_forward(x, y):
+    for i in prange(x.size):
+        y[i] = math.erfc(x[i])
+
+
+@elementwise("gx")
+def erfc_backward(x, gy, gx):
+    T = x.dtype.type
+    for i in prange(x.size):
+        gx[i] = gy[i] * exp(-x[i] * x[i]) * T(-_SLOPE)
