@@ -25,7 +25,8 @@ class Function:
     or a tuple with an array or None per input. What it returns is fresh, a view, or gy itself: the tape copies where
     it would alias. `self.k` is the kernel namespace of the inputs, `needs_input_grad` is known before forward.
     """
-    __slots__ = ("__dict__", "edges", "k", "n_outputs", "needs_input_grad", "number", "taps", "versions")
+    __slots__ = ("__dict__", "edges", "k", "n_outputs", "needs_input_grad", "number", "returns_tuple", "taps",
+                 "versions")
 
     def __call__(self, *inputs):
         recording = current.enabled
@@ -40,7 +41,8 @@ class Function:
         self.k = kernels.of(*arrays)
         self.needs_input_grad = needs = tuple(needs)
         result = self.forward(*arrays)
-        if type(result) is tuple:
+        self.returns_tuple = type(result) is tuple
+        if self.returns_tuple:
             outputs = tuple([_wrap(array, inputs) for array in result])
             if True in needs:
                 self._record(inputs, outputs)
@@ -84,7 +86,7 @@ class Function:
             if version[0] != then and self._saved(array_id):
                 raise RuntimeError(f"backward: a tensor saved by {type(self).__name__} was changed in place after it "
                                    "was used; clone it before changing it")
-        gx = self.backward(grads[0] if self.n_outputs == 1 else tuple(grads), wanted)
+        gx = self.backward(tuple(grads) if self.returns_tuple else grads[0], wanted)
         if not retain_graph:
             self.__dict__.clear()
             self.versions = None
@@ -198,7 +200,7 @@ class _Applied(Function):
         del self.results, self.constant
 
     def backward(self, gy, wanted):
-        grads = gy if self.n_outputs > 1 else (gy,)
+        grads = gy if self.returns_tuple else (gy,)
         if self.materialize:
             grads = [self.k.zeros(*meta) if g is None else g for g, meta in zip(grads, self.outputs, strict=True)]
         result = self.function.backward(self, *[None if g is None else Tensor(g) for g in grads])

@@ -1,10 +1,21 @@
 """What the differentiable functions share: checking arguments, layouts, and in-place forms."""
+import inspect
+from functools import wraps
+from operator import index
+
 import numpy as np
 
 from kdl import types
 from kdl.autograd import is_grad_enabled
 from kdl.errors import describe
 from kdl.tensor import Tensor, array_module, channels_to_end
+
+
+def array_of(op, tensor, name="input"):
+    """The array of a tensor. Raises TypeError for anything else."""
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{op}: expected {name} to be a Tensor, got {type(tensor).__name__}; use kdl.tensor(...)")
+    return tensor.array
 
 
 def floating(op, **tensors):
@@ -26,7 +37,7 @@ def floating(op, **tensors):
 
 
 def ints(op, name, value, n):
-    """An int, or a sequence of n ints (a sequence of one is repeated), as a tuple of n ints. Raises TypeError, ValueError."""
+    """A tuple of n ints from an int, n ints or a sequence of one, which are repeated. Raises TypeError, ValueError."""
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
         return (int(value),) * n
     if not isinstance(value, (tuple, list)) or not all(
@@ -37,8 +48,32 @@ def ints(op, name, value, n):
     return tuple(int(v) for v in value) if len(value) == n else (int(value[0]),) * n
 
 
+def variadic(function):
+    """Let f(input, ints) be called as f(x, 2, 3), f(x, (2, 3)) or with a keyword; it gets a tuple. Raises TypeError."""
+    op, name = function.__name__, list(inspect.signature(function).parameters)[-1]
+
+    @wraps(function)
+    def call(input, *values, **keyword):
+        if keyword:
+            if values or list(keyword) != [name]:
+                raise TypeError(f"{op}: unexpected keyword argument {next(iter(keyword))!r}")
+            values = keyword[name],
+        return function(input, together(op, name, values))
+    return call
+
+
+def together(op, name, values):
+    """Ints given apart, (2, 3), or as one sequence, ((2, 3),), as a tuple of ints. Raises TypeError."""
+    if len(values) == 1 and isinstance(values[0], (tuple, list)):
+        values = values[0]
+    try:
+        return tuple(map(index, values))
+    except TypeError:
+        raise TypeError(f"{op}: expected {name} to be ints, got {values!r}") from None
+
+
 def dimension(op, dim, ndim):
-    """A dimension counted from 0; negative ones count from the end. Raises IndexError (a 0-d tensor has dimension 0)."""
+    """A dimension counted from 0; negative ones count from the end. A 0-d tensor has dimension 0. Raises IndexError."""
     n = max(ndim, 1)
     if not isinstance(dim, (int, np.integer)) or isinstance(dim, bool):
         raise TypeError(f"{op}: expected dim to be an int, got {dim!r}")
@@ -87,7 +122,7 @@ def like(array, other):
 
 
 def unbroadcast(g, shape):
-    """The gradient of an operand of that shape, from the gradient of what it was broadcast to: summed over the copies."""
+    """The gradient of an operand of that shape from that of what it was broadcast to: summed over the copies."""
     if g.shape == shape:
         return g
     dtype = g.dtype
