@@ -110,20 +110,31 @@ void convert(const Export& op, size_t i, py::handle object, Value& value) {
     case Kind::real: value.real = to_real(op, argument, object); break;
     case Kind::boolean: value.boolean = to_boolean(op, argument, object); break;
     case Kind::integers: value.integers = to_integers(op, argument, object); break;
+    case Kind::workspace: break;  // never given by callers
     case Kind::stream: value.stream = reinterpret_cast<kdl::Stream>(to_integer(op, argument, object)); break;
   }
 }
 
-// As callers see it: the stream, always the last, is supplied for them.
+// As callers see it: the workspace and the stream are supplied for them.
 std::string signature(const Export& op) {
   std::string text = op.name;
-  for (size_t i = 0; i + 1 < op.arguments.size(); ++i) text += kdl::join(i ? ", " : "(", op.arguments[i]);
+  for (size_t i = 0; i < op.visible(); ++i) text += kdl::join(i ? ", " : "(", op.arguments[i]);
   return text + ")";
 }
 
-void call(const Export& op, const py::args& positional, const py::kwargs& named) {
+// Scratch memory from the module's `allocate(bytes)`, which whoever loads the module sets; the array must live until the launch returns.
+py::object make_workspace(py::handle module, const Export& op, int64_t bytes, Value& value) {
+  value.workspace = {nullptr, bytes};
+  if (bytes == 0) return py::none();
+  const py::object buffer = module.attr("allocate")(bytes);
+  value.workspace.data = to_array(op, "workspace", buffer).data;
+  return buffer;
+}
+
+void call(py::handle module, const Export& op, const py::args& positional, const py::kwargs& named) {
   const size_t count = op.arguments.size();
-  if (positional.size() > count) throw py::type_error(kdl::join(signature(op), " takes ", count - 1, " arguments, got ", positional.size()));
+  if (positional.size() > op.visible())
+    throw py::type_error(kdl::join(signature(op), " takes ", op.visible(), " arguments, got ", positional.size()));
 
   py::handle given[max_arguments] = {};
   for (size_t i = 0; i < positional.size(); ++i) given[i] = positional[i];
@@ -139,10 +150,12 @@ void call(const Export& op, const py::args& positional, const py::kwargs& named)
   for (size_t i = 0; i < count; ++i) {
     if (given[i]) convert(op, i, given[i], values[i]);
     else if (op.kinds[i] == Kind::stream) values[i].stream = nullptr;  // the default stream
-    else throw py::type_error(kdl::join(signature(op), " misses its argument ", op.arguments[i]));
+    else if (op.kinds[i] != Kind::workspace) throw py::type_error(kdl::join(signature(op), " misses its argument ", op.arguments[i]));
   }
 
   try {
+    py::object workspace;
+    if (op.workspace_bytes) workspace = make_workspace(module, op, op.workspace_bytes(values), values[op.visible()]);
     py::gil_scoped_release other_threads_may_run;  // a launch blocks while the stream's queue is full
     op.call(values);
   } catch (const kdl::ArgumentError& error) {
@@ -160,9 +173,9 @@ PYBIND11_MODULE(KDL_MODULE, module) {
     if (op.arguments.size() > max_arguments) throw py::import_error(kdl::join(op.name, " has more than ", max_arguments, " arguments"));
     if (signatures.contains(op.name)) throw py::import_error(kdl::join(op.name, " is exported twice"));
     const std::string doc = signature(op);
-    module.attr(op.name) = py::cpp_function([&op](const py::args& positional, const py::kwargs& named) { call(op, positional, named); },
-                                            py::name(op.name), py::doc(doc.c_str()));
-    py::tuple names(op.arguments.size() - 1);  // callers see every argument but the stream
+    const auto caller = [&op, owner = py::handle(module)](const py::args& positional, const py::kwargs& named) { call(owner, op, positional, named); };
+    module.attr(op.name) = py::cpp_function(caller, py::name(op.name), py::doc(doc.c_str()));
+    py::tuple names(op.visible());
     for (size_t i = 0; i < names.size(); ++i) names[i] = op.arguments[i];
     signatures[op.name] = names;
   }

@@ -25,7 +25,13 @@ struct Integers {
   int64_t operator[](int i) const { return values[i]; }
 };
 
-enum class Kind : uint8_t { array, optional_array, integer, real, boolean, integers, stream };
+// Scratch memory that the caller provides for the length of the launch; aligned to 256 bytes, contents undefined.
+struct Workspace {
+  void* data;
+  int64_t bytes;
+};
+
+enum class Kind : uint8_t { array, optional_array, integer, real, boolean, integers, workspace, stream };
 
 // One converted argument. Only the member that its kind names is set.
 struct Value {
@@ -35,6 +41,7 @@ struct Value {
   double real;
   bool boolean;
   Integers integers;
+  Workspace workspace;
   Stream stream;
 };
 
@@ -63,6 +70,10 @@ template <> struct Parameter<Integers> {
   static constexpr Kind kind = Kind::integers;
   static Integers get(const Value& v) { return v.integers; }
 };
+template <> struct Parameter<Workspace> {
+  static constexpr Kind kind = Kind::workspace;
+  static Workspace get(const Value& v) { return v.workspace; }
+};
 template <> struct Parameter<Stream> {
   static constexpr Kind kind = Kind::stream;
   static Stream get(const Value& v) { return v.stream; }
@@ -70,9 +81,13 @@ template <> struct Parameter<Stream> {
 
 struct Export {
   const char* name;
-  std::vector<const char*> arguments;  // the last one is always "stream"
+  std::vector<const char*> arguments;  // the last one is always "stream", the one before it may be "workspace"
   std::vector<Kind> kinds;
   void (*call)(const Value* values);
+  int64_t (*workspace_bytes)(const Value* values);  // nullptr without a workspace
+
+  // Arguments that callers see: neither the workspace nor the stream, which are supplied for them.
+  size_t visible() const { return arguments.size() - (workspace_bytes ? 2 : 1); }
 };
 
 inline std::vector<Export>& exports() {
@@ -80,22 +95,35 @@ inline std::vector<Export>& exports() {
   return table;
 }
 
-template <auto launcher, class... Args, size_t... I>
-void call_launcher(const Value* values, void (*)(Args...), std::index_sequence<I...>) {
-  launcher(Parameter<Args>::get(values[I])...);
+template <auto function, class Result, class... Args, size_t... I>
+Result call_with(const Value* values, Result (*)(Args...), std::index_sequence<I...>) {
+  return function(Parameter<Args>::get(values[I])...);
 }
 
-template <auto launcher> struct Exporter {
+template <auto function, class Result, class... Args> Result call_with(const Value* values, Result (*typed)(Args...)) {
+  return call_with<function>(values, typed, std::index_sequence_for<Args...>{});
+}
+
+// `workspace_bytes` takes the launcher's arguments without workspace and stream, and returns how much the launcher needs.
+template <auto launcher, auto workspace_bytes = nullptr> struct Exporter {
+  static constexpr bool has_workspace = workspace_bytes != nullptr;
+
   template <class... Names> Exporter(const char* name, Names... names) { add(name, launcher, names...); }
 
  private:
   template <class... Args, class... Names> static void add(const char* name, void (*)(Args...), Names... names) {
-    static_assert(sizeof...(Names) + 1 == sizeof...(Args), "KDL_EXPORT: one name per argument; the stream comes last and has none");
+    static_assert(sizeof...(Names) + 1 + has_workspace == sizeof...(Args),
+                  "KDL_EXPORT: one name per argument; the workspace and the stream come last and have none");
     constexpr Kind kinds[] = {Parameter<Args>::kind...};
     static_assert(kinds[sizeof...(Args) - 1] == Kind::stream, "KDL_EXPORT: a launcher's last argument is its stream");
-    exports().push_back({name, {names..., "stream"}, {Parameter<Args>::kind...}, [](const Value* values) {
-                           call_launcher<launcher>(values, launcher, std::index_sequence_for<Args...>{});
-                         }});
+    Export e{name, {names...}, {Parameter<Args>::kind...}, [](const Value* values) { call_with<launcher>(values, launcher); }, nullptr};
+    if constexpr (has_workspace) {
+      static_assert(kinds[sizeof...(Args) - 2] == Kind::workspace, "KDL_EXPORT: the workspace is the last argument but one");
+      e.arguments.push_back("workspace");
+      e.workspace_bytes = [](const Value* values) { return call_with<workspace_bytes>(values, workspace_bytes); };
+    }
+    e.arguments.push_back("stream");
+    exports().push_back(e);
   }
 };
 
@@ -108,3 +136,7 @@ template <auto launcher> struct Exporter {
 #define KDL_EXPORT_AS(name, launcher, ...) \
   static const ::kdl::Exporter<launcher> KDL_CONCAT(kdl_export_, __LINE__){name, __VA_ARGS__};
 #define KDL_EXPORT(launcher, ...) KDL_EXPORT_AS(#launcher, launcher, __VA_ARGS__)
+
+// For a launcher that takes a Workspace before its stream; `bytes` says how large it must be for the same arguments.
+#define KDL_EXPORT_WITH_WORKSPACE(launcher, bytes, ...) \
+  static const ::kdl::Exporter<launcher, bytes> KDL_CONCAT(kdl_export_, __LINE__){#launcher, __VA_ARGS__};

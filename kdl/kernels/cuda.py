@@ -64,7 +64,15 @@ def _extension():
     if importlib.util.find_spec("kdl.kernels._cuda") is None:
         raise ImportError("the CUDA kernels are not built: reinstall with nvcc on PATH (KDL_CUDA=ON pip install .) "
                           "or with the compiler from PyPI (KDL_PIP_NVCC=1 pip install .)")
-    return importlib.import_module("kdl.kernels._cuda")
+    extension = importlib.import_module("kdl.kernels._cuda")
+    extension.allocate = _workspace
+    return extension
+
+
+def _workspace(n_bytes):
+    """Scratch memory from CuPy's pool, which gives it out again only to work that runs later on the same stream."""
+    import cupy
+    return cupy.empty(n_bytes, cupy.uint8)
 
 
 def __getattr__(name):
