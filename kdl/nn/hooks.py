@@ -67,7 +67,7 @@ def _through_gate(values, ready):
     positions = [i for i, x in enumerate(values) if isinstance(x, Tensor) and x.requires_grad]
     values = list(values)
     if positions:
-        for i, x in zip(positions, _Gate(ready)(*[values[i] for i in positions])):
+        for i, x in zip(positions, _Gate(ready)(*[values[i] for i in positions]), strict=True):
             values[i] = x
     return tuple(values), positions
 
@@ -75,6 +75,6 @@ def _through_gate(values, ready):
 def _spread(grads, positions, n):
     """The gradients as tensors at their positions among n, None elsewhere."""
     spread = [None] * n
-    for i, g in zip(positions, grads):
+    for i, g in zip(positions, grads, strict=True):
         spread[i] = None if g is None else Tensor(g)
     return tuple(spread)

@@ -310,7 +310,7 @@ class Module:
         return self._apply(convert)
 
     def _apply(self, fn):
-        """Replace every parameter's and buffer's memory by that of `fn(tensor)`; the parameters stay the same objects."""
+        """Replace every parameter's and buffer's memory by that of `fn(tensor)`; parameters stay the same objects."""
         for module in self.modules():
             for p in module._parameters.values():
                 if p is not None:
@@ -343,7 +343,7 @@ class Module:
 
     def cuda(self, device=None):
         """Move parameters and buffers to a GPU; returns self."""
-        return self.to("cuda" if device is None else types.device("cuda", device) if isinstance(device, int) else device)
+        return self.to(types.device("cuda", device) if isinstance(device, int) else device or "cuda")
 
     # --- hooks ---
     def register_forward_pre_hook(self, hook, *, prepend=False, with_kwargs=False):

@@ -6,6 +6,7 @@ rate may be changed from outside. Call `step()` after the optimiser's.
 import math
 from bisect import bisect_right
 from collections import Counter
+from itertools import pairwise
 
 from kdl.errors import expect, expect_type
 from kdl.optim.optimizer import Optimizer
@@ -28,8 +29,8 @@ class LRScheduler:
             if last_epoch == -1:
                 group.setdefault("initial_lr", group["lr"])
             elif "initial_lr" not in group:
-                raise KeyError(f"{self._name}: expected 'initial_lr' in parameter group {i} to continue from last_epoch "
-                               f"{last_epoch}; load the optimizer's state first")
+                raise KeyError(f"{self._name}: expected 'initial_lr' in parameter group {i} to continue from "
+                               f"last_epoch {last_epoch}; load the optimizer's state first")
         self.base_lrs = [group["initial_lr"] for group in optimizer.param_groups]
         self.last_epoch = last_epoch
         self._start()
@@ -96,7 +97,7 @@ class LambdaLR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self):
-        return [base * function(self.last_epoch) for function, base in zip(self.lr_lambdas, self.base_lrs)]
+        return [base * function(self.last_epoch) for function, base in zip(self.lr_lambdas, self.base_lrs, strict=True)]
 
     _first_lr = get_lr
 
@@ -107,7 +108,7 @@ class LambdaLR(LRScheduler):
 
     def load_state_dict(self, state_dict):
         super().load_state_dict({name: value for name, value in state_dict.items() if name != "lr_lambdas"})
-        for function, attributes in zip(self.lr_lambdas, state_dict["lr_lambdas"]):
+        for function, attributes in zip(self.lr_lambdas, state_dict["lr_lambdas"], strict=True):
             if attributes is not None:
                 function.__dict__.update(attributes)
 
@@ -206,7 +207,7 @@ class CosineAnnealingLR(LRScheduler):
             return self._lrs
         if (self.last_epoch - 1 - self.T_max) % (2 * self.T_max) == 0:  # from the minimum, where the ratio is 0 / 0
             rise = (1 - math.cos(math.pi / self.T_max)) / 2
-            return [lr + (base - self.eta_min) * rise for base, lr in zip(self.base_lrs, self._lrs)]
+            return [lr + (base - self.eta_min) * rise for base, lr in zip(self.base_lrs, self._lrs, strict=True)]
         ratio = ((1 + math.cos(math.pi * self.last_epoch / self.T_max))
                  / (1 + math.cos(math.pi * (self.last_epoch - 1) / self.T_max)))
         return [ratio * (lr - self.eta_min) + self.eta_min for lr in self._lrs]
@@ -283,9 +284,10 @@ class OneCycleLR(LRScheduler):
             rates.insert(2, "initial_lr")
             momenta.append("max_momentum")
             ends.insert(1, 2 * up)
-        self.phases = [list(phase) for phase in zip(ends, rates, rates[1:], momenta, momenta[1:])]
+        self.phases = [[end, *lrs, *momentum] for end, lrs, momentum in
+                       zip(ends, pairwise(rates), pairwise(momenta), strict=True)]
         if last_epoch == -1:
-            for group, peak in zip(optimizer.param_groups, _per_group("max_lr", max_lr, optimizer)):
+            for group, peak in zip(optimizer.param_groups, _per_group("max_lr", max_lr, optimizer), strict=True):
                 start = peak / div_factor
                 group.update(initial_lr=start, max_lr=peak, min_lr=start / final_div_factor)
         if cycle_momentum:
@@ -294,7 +296,7 @@ class OneCycleLR(LRScheduler):
                    "an optimizer with momentum or betas when cycle_momentum", optimizer=type(optimizer).__name__)
             low = _per_group("base_momentum", base_momentum, optimizer)
             high = _per_group("max_momentum", max_momentum, optimizer)
-            for group, a, b in zip(optimizer.param_groups, low, high) if last_epoch == -1 else ():
+            for group, a, b in zip(optimizer.param_groups, low, high, strict=True) if last_epoch == -1 else ():
                 group.update(base_momentum=a, max_momentum=b)
         super().__init__(optimizer, last_epoch)
 
@@ -329,8 +331,8 @@ class SequentialLR(LRScheduler):
         for i, scheduler in enumerate(schedulers):
             expect_type(isinstance(scheduler, LRScheduler), "SequentialLR", "schedulers",
                         scheduler=type(scheduler).__name__, index=i)
-            expect(not isinstance(scheduler, ReduceLROnPlateau), "SequentialLR", "schedulers that step without a metric",
-                   scheduler="ReduceLROnPlateau", index=i)
+            expect(not isinstance(scheduler, ReduceLROnPlateau), "SequentialLR",
+                   "schedulers that step without a metric", scheduler="ReduceLROnPlateau", index=i)
             expect(scheduler.optimizer is optimizer, "SequentialLR", "schedulers of the same optimizer", index=i)
         self.optimizer, self.schedulers, self.milestones = optimizer, list(schedulers), list(milestones)
         self.last_epoch = last_epoch + 1

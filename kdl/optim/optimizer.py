@@ -143,20 +143,22 @@ class Optimizer:
         expect([len(g["params"]) for g in saved] == [len(g["params"]) for g in self.param_groups], op,
                "groups with as many parameters as the optimiser has",
                saved=[len(g["params"]) for g in saved], optimizer=[len(g["params"]) for g in self.param_groups])
-        params = {index: p for mine, theirs in zip(self.param_groups, saved)
-                  for index, p in zip(theirs["params"], mine["params"])}
+        params = {index: p for mine, theirs in zip(self.param_groups, saved, strict=True)
+                  for index, p in zip(theirs["params"], mine["params"], strict=True)}
         state = defaultdict(dict)
         for index, values in state_dict["state"].items():
             expect(index in params, op, "states of parameters in the groups", index=index)
             p = params[index]
             state[p] = {name: _restored(name, value, p) for name, value in values.items()}
-        groups = [{**mine, **theirs, "params": mine["params"]} for mine, theirs in zip(self.param_groups, saved)]
+        groups = [{**mine, **theirs, "params": mine["params"]}
+                  for mine, theirs in zip(self.param_groups, saved, strict=True)]
         self.state, self.param_groups = state, groups
 
     def __repr__(self):
         lines = [f"{self._name} ("]
         for i, group in enumerate(self.param_groups):
-            lines += [f"Parameter Group {i}"] + [f"    {name}: {group[name]}" for name in sorted(group) if name != "params"]
+            lines.append(f"Parameter Group {i}")
+            lines += [f"    {name}: {group[name]}" for name in sorted(group) if name != "params"]
         return "\n".join(lines) + "\n)"
 
 

@@ -79,7 +79,7 @@ def _run(loops, arrays, *parameters):
     if p.dtype in HALVES:
         wide = [None if a is None else a.astype(np.float32) for a in arrays]
         _run(loops, wide, *parameters)
-        for a, w in zip(arrays[1:], wide[1:]):
+        for a, w in zip(arrays[1:], wide[1:], strict=True):
             if a is not None:
                 a[...] = w
         return
