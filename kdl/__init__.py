@@ -2,15 +2,21 @@
 from kdl import autograd, kernels
 from kdl.autograd import enable_grad, grad, is_grad_enabled, no_grad, set_grad_enabled
 from kdl.ops.activation import *
+from kdl.ops.arrange import *
 from kdl.ops.compare import *
 from kdl.ops.convert import *
 from kdl.ops.elementwise import *
+from kdl.ops.extremum import *
+from kdl.ops.join import *
 from kdl.ops.maths import *
+from kdl.ops.reduce import *
+from kdl.ops.shape import *
+from kdl.serialization import load, save
 from kdl.tensor import Size, Tensor
 from kdl.types import (bfloat16, boolean as bool, channels_last, channels_last_3d, contiguous_format, device, float16,
                        float32, float64, get_default_dtype, int8, int16, int32, int64, preserve_format, promote_types,
                        result_type, set_default_dtype, uint8)
-from kdl import nn
+from kdl import nn, optim
 
 half, float, double = float16, float32, float64
 short, int, long = int16, int32, int64

@@ -54,9 +54,9 @@ def _numeric_jacobian(run, x, eps):
     for position in np.ndindex(shape):
         value = x.array[position]
         x.array[position] = value + eps
-        above = run().array.astype(np.float64, copy=True)
+        above = run().array.astype(np.float64)  # a copy: it may be a view of x
         x.array[position] = value - eps
-        below = run().array
+        below = run().array.astype(np.float64)
         x.array[position] = value
         columns.append(((above - below) / (2 * eps)).ravel())
     return np.stack(columns, 1) if columns else np.zeros((run().array.size, 0))

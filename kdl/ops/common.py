@@ -82,6 +82,15 @@ def dimension(op, dim, ndim):
     return int(dim) % n
 
 
+def dimensions(op, dims, ndim):
+    """An int or several ints as a tuple of dimensions counted from 0, each once. Raises IndexError, ValueError."""
+    dims = dims if isinstance(dims, (tuple, list)) else (dims,)
+    found = tuple([dimension(op, d, ndim) for d in dims])
+    if len(set(found)) != len(found):
+        raise ValueError(f"{op}: expected every dim once, got {tuple(dims)} for {ndim} dimensions")
+    return found
+
+
 def is_channels_last(array):
     """Whether an (N, C, ...) array lies in memory as (N, ..., C), and not as (N, C, ...)."""
     return array.ndim in (4, 5) and not array.flags.c_contiguous and channels_to_end(array).flags.c_contiguous
@@ -125,15 +134,16 @@ def unbroadcast(g, shape):
     """The gradient of an operand of that shape from that of what it was broadcast to: summed over the copies."""
     if g.shape == shape:
         return g
-    dtype = g.dtype
-    sums = np.float32 if dtype in types.HALVES else dtype
     extra = g.ndim - len(shape)
-    if extra:
-        g = g.sum(tuple(range(extra)), dtype=sums)
-    repeated = tuple([i for i, n in enumerate(shape) if n != g.shape[i]])
-    if repeated:
-        g = g.sum(repeated, dtype=sums, keepdims=True)
-    return g if sums == dtype else g.astype(dtype)
+    repeated = [i for i in range(extra, g.ndim) if shape[i - extra] != g.shape[i]]
+    return summed(g, (*range(extra), *repeated)).reshape(shape)
+
+
+def summed(g, axes, keepdims=False):
+    """The sum over the axes in the array's own dtype; halves are summed in float32."""
+    if g.dtype in types.HALVES:
+        return g.sum(axes, dtype=np.float32, keepdims=keepdims).astype(g.dtype)
+    return g.sum(axes, dtype=g.dtype, keepdims=keepdims)
 
 
 def assign_(input, result):

@@ -94,9 +94,14 @@ class Case:
     kwargs: dict = field(hash=False)
 
     def __str__(self):
-        shown = [str(a.shape) if isinstance(a, Array) else repr(a) for a in self.args]
-        shown += [f"{k}={v.shape if isinstance(v, Array) else v!r}" for k, v in self.kwargs.items()]
+        shown = [_shown(a) for a in self.args] + [f"{k}={_shown(v)}" for k, v in self.kwargs.items()]
         return ", ".join(shown).replace(" ", "")
+
+
+def _shown(value):
+    if isinstance(value, list):
+        return f"[{', '.join(map(_shown, value))}]"
+    return str(value.shape) if isinstance(value, Array) else repr(value)
 
 
 def case(*args, **kwargs):

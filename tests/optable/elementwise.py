@@ -19,12 +19,15 @@ op("div", case(normal(4, 5), positive(5), rounding_mode="floor"), case(normal(4,
 op("floor_divide", case(normal(4, 5).constant(), positive(5).constant()), case(integers(-9, 9, 5), integers(1, 9, 5)),
    halves=False)
 op("remainder", case(uniform(1.7, 2.0, 4, 5), uniform(0.7, 0.8, 5)),
-   case(uniform(1.7, 2.0, 4), uniform(-0.8, -0.7, 3, 1)), case(uniform(-2.0, -1.7, 4), 0.8), case(integers(-9, 9, 5), integers(1, 9, 5)), halves=False)
+   case(uniform(1.7, 2.0, 4), uniform(-0.8, -0.7, 3, 1)), case(uniform(-2.0, -1.7, 4), 0.8),
+   case(integers(-9, 9, 5), integers(1, 9, 5)), halves=False)
 op("fmod", case(uniform(1.7, 2.0, 4, 5), uniform(0.7, 0.8, 5)),
-   case(uniform(1.7, 2.0, 4), uniform(-0.8, -0.7, 3, 1)), case(uniform(-2.0, -1.7, 4), 0.8), case(integers(-9, 9, 5), integers(1, 9, 5)), halves=False)
+   case(uniform(1.7, 2.0, 4), uniform(-0.8, -0.7, 3, 1)), case(uniform(-2.0, -1.7, 4), 0.8),
+   case(integers(-9, 9, 5), integers(1, 9, 5)), halves=False)
 op("pow", case(positive(3, 4), normal(3, 4)), case(positive(2, 3, 1), normal(4)), case(normal(3, 4), 2),
-   case(normal(3), 3), case(positive(3), 0.5), case(positive(3), -1), case(normal(3), 0), case(normal(3), 1.0), case(2.5, normal(3)),
-   case(normal(3), integers(0, 4, 3)), case(integers(-3, 3, 4), 3), case(integers(-3, 3, 4), integers(0, 4, 4)))
+   case(normal(3), 3), case(positive(3), 0.5), case(positive(3), -1), case(normal(3), 0), case(normal(3), 1.0),
+   case(2.5, normal(3)), case(normal(3), integers(0, 4, 3)), case(integers(-3, 3, 4), 3),
+   case(integers(-3, 3, 4), integers(0, 4, 4)))
 op("float_power", case(positive(3), 2), case(positive(3), normal(3)), case(2, positive(3)), halves=False)
 op("square", case(normal(3, 4)), case(integers(-3, 3, 4)))
 op("neg", case(normal(3, 4)), case(normal(2, 3, 4, 5)), case(integers(-3, 3, 4)))
