@@ -6,7 +6,9 @@ torch; Tensors, arrays and numbers may meet.
 import numpy as np
 
 from kdl import kernels, types
+from kdl.autograd.function import as_array
 from kdl.errors import expect, expect_type
+from kdl.ops.common import array_of
 from kdl.ops.elementwise import operator
 from kdl.ops.pointwise import (
     NATIVE,
@@ -46,11 +48,7 @@ def _constant(op, ufunc, *operands, integers=False):
                   for a in arrays]
     elif integers:
         arrays = [cast(a, dtype) if np.isscalar(a) else a for a in arrays]
-    return _tensor(getattr(kernels.of(*arrays).xp, ufunc)(*arrays))
-
-
-def _tensor(array):
-    return Tensor(np.asarray(array) if isinstance(array, np.generic) else array)
+    return Tensor(as_array(getattr(kernels.of(*arrays).xp, ufunc)(*arrays)))
 
 
 @quiet
@@ -59,7 +57,7 @@ def _compare(op, ufunc, x, y):
     if isinstance(x, Tensor) and x.array.dtype in NATIVE:
         a, b = x.array, y.array if isinstance(y, Tensor) else y
         if type(b) in (int, float) or (b is not y and b.dtype == a.dtype and b.shape == a.shape):
-            return _tensor(getattr(kernels.of(a, b).xp, ufunc)(a, b))
+            return Tensor(as_array(getattr(kernels.of(a, b).xp, ufunc)(a, b)))
     return _constant(op, ufunc, x, y)
 
 
@@ -80,7 +78,7 @@ not_equal, less, less_equal, greater, greater_equal = ne, lt, le, gt, ge
 
 def _predicate(name, doc, ufunc=None):
     def public(input):
-        expect_type(isinstance(input, Tensor), name, "a Tensor; use kdl.tensor(...)", input=type(input).__name__)
+        array_of(name, input)
         return _constant(name, ufunc or name, input)
     return publish(public, name, doc, inplace=name == "logical_not")
 
@@ -117,7 +115,7 @@ bitwise_xor = _bits("bitwise_xor", "The bits set in one of x and y. Raises TypeE
 
 def bitwise_not(input):
     """The bits of an integer, or a boolean, inverted. Raises TypeError for floating-point tensors."""
-    expect_type(isinstance(input, Tensor), "bitwise_not", "a Tensor; use kdl.tensor(...)", input=type(input).__name__)
+    array_of("bitwise_not", input)
     return _constant("bitwise_not", "invert", input, integers=True)
 
 
@@ -141,7 +139,7 @@ def isclose(input, other, rtol=1e-05, atol=1e-08, equal_nan=False):
 @quiet
 def _isclose(input, other, rtol, atol, equal_nan):
     x, y = [a.array.astype(np.float32) if a.dtype in types.HALVES else a.array for a in (input, other)]
-    return _tensor(kernels.of(x, y).xp.isclose(x, y, rtol, atol, equal_nan))
+    return Tensor(as_array(kernels.of(x, y).xp.isclose(x, y, rtol, atol, equal_nan)))
 
 
 @method

@@ -7,7 +7,7 @@ import numpy as np
 from kdl import types
 from kdl.autograd import Function
 from kdl.errors import expect, expect_type
-from kdl.ops.common import assign_, laid_out, unbroadcast
+from kdl.ops.common import array_of, assign_, laid_out, unbroadcast
 from kdl.ops.pointwise import cast, check_broadcast, operand, quiet, untracked
 from kdl.tensor import Tensor, method
 
@@ -145,6 +145,7 @@ def _on(array, device):
 @method
 def clone(input, *, memory_format=types.preserve_format):
     """A copy with memory of its own, in the same order unless another is given. Raises ValueError for a wrong rank."""
+    array_of("clone", input)
     return Copy(_channels_last("clone", input, memory_format))(input)
 
 

@@ -3,6 +3,8 @@
 z = f(x, y) elementwise; gx = (df/dx) gz and gy = (df/dy) gz, summed over the dimensions along which x or y was
 repeated. How promotion goes, and how the rows below are read, stands in `kdl/ops/pointwise.py`.
 """
+import numpy as np
+
 from kdl import types
 from kdl.errors import expect, expect_type
 from kdl.ops.common import assign_, floating, unbroadcast
@@ -70,11 +72,12 @@ def div(input, other, *, rounding_mode=None):
 
 def _scaled(op, input, other, alpha):
     """alpha y, once alpha is known to fit the operands."""
-    dtype, kind = types.result_type(operand(op, input), operand(op, other)), types.scalar_dtype(alpha)
+    other = operand(op, other)
+    dtype, kind = types.result_type(operand(op, input), other), types.scalar_dtype(alpha)
     expect_type(kind is not None and (types.category(kind) or dtype == types.boolean)
                 and types.category(kind) <= types.category(dtype), op, f"an alpha that is a number of {dtype} operands",
                 alpha=repr(alpha))
-    return mul(other, alpha)
+    return other * alpha
 
 
 class Add(Pointwise):
@@ -182,6 +185,9 @@ def pow(input, exponent):
 
     Shapes: any that broadcast. Raises ValueError for others and for integers to the power of a negative number.
     """
+    if type(exponent) is int and isinstance(input, Tensor) and input.array.dtype.kind in "iu":
+        expect(0 <= exponent <= np.iinfo(input.array.dtype).max, "pow",
+               f"an exponent from 0 on for {input.array.dtype} (use floats)", exponent=exponent)
     return binary(Pow, _POW, input, exponent)
 
 
@@ -197,18 +203,26 @@ def float_power(input, exponent):
 
 
 def _power(xp, x, y):
-    if (y if hasattr(y, "dtype") else x).dtype.kind == "f":
-        return x ** y
     if not hasattr(y, "dtype"):
-        expect(y >= 0, "pow", "an exponent of at least 0 for integers (use floats)", exponent=y)
+        return _numbered_power(xp, x, y)
+    if y.dtype.kind == "f":
         return x ** y
     inverse = xp.where(x == 1, 1, xp.where(x == -1, 1 - 2 * (y & 1), 0))  # of x^-y, rounded towards 0
     return xp.where(y < 0, inverse, x ** xp.maximum(y, 0)).astype(y.dtype)
 
 
+def _numbered_power(xp, x, y):
+    """x^y for a number y; NumPy itself knows the short ways to 2, 1, 0.5 and -1."""
+    if y == 3:
+        return x * x * x
+    if y == -0.5:
+        return 1 / xp.sqrt(x)
+    return 1 / (x * x) if y == -2 else x ** y
+
+
 def _power_dx(xp, g, x, y, z):
     if not hasattr(y, "dtype"):
-        return g * (y * x ** (y - 1)) if y else xp.zeros_like(g)
+        return g * (y * _numbered_power(xp, x, y - 1)) if y else xp.zeros_like(g)
     return xp.where(y == 0, 0, g * (y * x ** (y - 1)))
 
 
@@ -237,7 +251,7 @@ abs = pointwise("abs", "|x|. dy/dx = sign(x).", lambda xp, x: xp.abs(x), signed,
 copysign = pointwise(
     "copysign", "|x| with the sign of y. dz/dx = z / x, and 0 at x = 0; dz/dy = 0.",
     lambda xp, x, y: xp.copysign(x, y),
-    lambda xp, g, x, y: signed(xp, g * xp.copysign(1, y), x), zero, integers="float")
+    lambda xp, g, x, y, z: xp.where(x == 0, 0, g * (z / x)), zero, saves="xy", integers="float")
 
 
 @method
@@ -286,7 +300,6 @@ heaviside = pointwise(
 
 
 # --- three operands ---
-@method
 def lerp(input, end, weight):
     """x + weight (end - x), exact at weight 0 and 1; weight is a number or a tensor.
 
@@ -368,6 +381,7 @@ for _function, _aliases in ((add, ()), (sub, ("subtract",)), (mul, ("multiply",)
     method(names=(_function.__name__, *_aliases))(_function)
 method(names=["pow_"])(in_place(publish(pow, "pow", inplace=False)))
 publish(square, "square")
+publish(lerp, "lerp")
 publish(float_power, "float_power")
 
 divide = true_divide = div

@@ -11,9 +11,8 @@ import ml_dtypes
 from kdl import types
 from kdl.autograd import Function
 from kdl.errors import expect_type
-from kdl.ops.common import dense, like
+from kdl.ops.common import array_of, dense, like
 from kdl.ops.pointwise import Pointwise, Rule, pointwise, promoted, publish, zero
-from kdl.tensor import Tensor
 
 __all__ = ["acos", "acosh", "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctanh", "asin", "asinh", "atan",
            "atanh", "ceil", "cos", "cosh", "deg2rad", "erf", "erfc", "exp", "exp2", "expm1", "fix", "floor", "frac",
@@ -79,7 +78,7 @@ asinh = pointwise("asinh", "The inverse of sinh.", lambda xp, x: xp.arcsinh(x),
                   lambda xp, g, x: g / xp.sqrt(x * x + 1), integers="float", aliases=["arcsinh"])
 
 acosh = pointwise("acosh", "The inverse of cosh, at least 0.", lambda xp, x: xp.arccosh(x),
-                  lambda xp, g, x: g / (xp.sqrt(x - 1) * xp.sqrt(x + 1)), integers="float", aliases=["arccosh"])
+                  lambda xp, g, x: g / xp.sqrt(x * x - 1), integers="float", aliases=["arccosh"])
 
 atanh = pointwise("atanh", "The inverse of tanh.", lambda xp, x: xp.arctanh(x), lambda xp, g, x: g / (1 - x * x),
                   integers="float", aliases=["arctanh"])
@@ -115,7 +114,7 @@ def round(input, *, decimals=0):
 
     Raises TypeError for booleans, and for integers with decimals other than 0.
     """
-    expect_type(isinstance(input, Tensor), "round", "a Tensor; use kdl.tensor(...)", input=type(input).__name__)
+    array_of("round", input)
     expect_type(isinstance(decimals, int), "round", "an int", decimals=decimals)
     return promoted(lambda: Round(decimals), Rule("round", "refuse" if decimals else "keep", "refuse"), input)
 
@@ -130,8 +129,7 @@ class Round(Pointwise):
 # --- NaN and infinities ---
 def nan_to_num(input, nan=0.0, posinf=None, neginf=None):
     """x with NaN, inf and -inf replaced, the infinities by the largest finite numbers unless given; dy/dx = 0 there."""
-    expect_type(isinstance(input, Tensor), "nan_to_num", "a Tensor; use kdl.tensor(...)", input=type(input).__name__)
-    if not types.is_floating(input.dtype):
+    if array_of("nan_to_num", input).dtype not in types.FLOATS:
         return input.clone()
     limits = ml_dtypes.finfo(input.dtype)
     values = (0.0 if nan is None else nan, float(limits.max) if posinf is None else posinf,
@@ -162,8 +160,7 @@ def erfc(input):
 
 
 def _error_function(function, op, input):
-    expect_type(isinstance(input, Tensor), op, "a Tensor; use kdl.tensor(...)", input=type(input).__name__)
-    if not types.is_floating(input.dtype):
+    if array_of(op, input).dtype not in types.FLOATS:
         input = input.to(types.get_default_dtype())
     return function()(input)
 

@@ -18,7 +18,7 @@ import numpy as np
 from kdl import kernels, types
 from kdl.autograd import Function, is_grad_enabled
 from kdl.errors import expect, expect_type
-from kdl.ops.common import assign_, unbroadcast
+from kdl.ops.common import array_of, assign_, unbroadcast
 from kdl.tensor import Tensor, method
 
 NATIVE = frozenset((types.float32, types.float64))  # computed as they are
@@ -60,7 +60,7 @@ def pointwise(name, doc, value, *derivatives, saves="x", integers="keep", boolea
         def public(input):
             if isinstance(input, Tensor) and input.array.dtype in NATIVE:
                 return function()(input)
-            expect_type(isinstance(input, Tensor), name, "a Tensor; use kdl.tensor(...)", input=type(input).__name__)
+            array_of(name, input)
             return promoted(function, rule, input)
     else:
         def public(input, other):
@@ -109,8 +109,9 @@ class Rule:
         """The dtype to compute in. Raises TypeError for operands that the rule refuses."""
         dtype = types.result_type(*operands)
         if self.booleans != "keep":
-            found = {dtype} if self.booleans == "promote" else {getattr(x, "dtype", dtype) for x in operands}
-            expect_type(types.boolean not in found, self.op, "operands that are not boolean", dtypes=dtypes(operands))
+            refused = dtype == types.boolean or (self.booleans == "refuse" and any(
+                isinstance(x, bool) or getattr(x, "dtype", None) == types.boolean for x in operands))
+            expect_type(not refused, self.op, "operands that are not boolean", dtypes=dtypes(operands))
         if types.category(dtype) == 2 or self.integers == "keep":
             return dtype
         expect_type(self.integers == "float", self.op, "floating-point operands", dtypes=dtypes(operands))
