@@ -1,4 +1,14 @@
 """Layers, losses and their initialisation, under the names of torch.nn."""
-from kdl.nn import functional
+from kdl.nn import functional, init, utils
+from kdl.nn.activation import *
+from kdl.nn.batchnorm import *
+from kdl.nn.containers import *
+from kdl.nn.conv import *
+from kdl.nn.dropout import *
+from kdl.nn.gemm import *
+from kdl.nn.loss import *
 from kdl.nn.module import Module
 from kdl.nn.parameter import Parameter
+from kdl.nn.pool import *
+from kdl.nn.shape import *
+from kdl.nn.softmax import *

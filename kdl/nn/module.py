@@ -103,7 +103,7 @@ class Module:
         self._buffers[name] = tensor
         (self._transient.discard if persistent else self._transient.add)(name)
 
-    def register_module(self, name, module):
+    def add_module(self, name, module):
         """Add a submodule (or None)."""
         self._check_name("module", name, "_modules")
         if module is not None and not isinstance(module, Module):
@@ -111,9 +111,7 @@ class Module:
                             f"got {type(module).__name__}")
         self._modules[name] = module
 
-    def add_module(self, name, module):
-        """The same as `register_module`."""
-        self.register_module(name, module)
+    register_module = add_module
 
     def _check_name(self, kind, name, table):
         if table not in self.__dict__:
@@ -257,12 +255,13 @@ class Module:
                                + "\n  ".join(wrong))
         for key, (table, name) in entries.items():
             if key in state_dict:
-                value = state_dict[key]
+                old, value = table[name], state_dict[key]
                 value = value if isinstance(value, Tensor) else Tensor(value)
                 if assign:
-                    _take_over(table, name, value)
+                    table[name] = Parameter(value, old.requires_grad) if isinstance(old, Parameter) else value
                 else:
-                    _copy(value, table[name])
+                    old.array[...] = value.to(old.device).array
+                    old.version[0] += 1
         return IncompatibleKeys(missing, unexpected)
 
     # --- changing it as a whole ---
@@ -310,7 +309,7 @@ class Module:
         return self._apply(convert)
 
     def _apply(self, fn):
-        """Replace every parameter's and buffer's memory by that of `fn(tensor)`; parameters stay the same objects."""
+        """Give every parameter and buffer the memory of `fn(tensor)`; parameters stay the same objects."""
         for module in self.modules():
             for p in module._parameters.values():
                 if p is not None:
@@ -428,19 +427,6 @@ def _say_where(module, error):
 
 def _shape_or_type(value):
     return tuple(value.shape) if hasattr(value, "shape") else f"a {type(value).__name__}, which is not a tensor"
-
-
-def _copy(value, target):
-    """Write the values into the target's memory, whatever its device, dtype and layout."""
-    target.array[...] = value.to(target.device).array
-    target.version[0] += 1
-
-
-def _take_over(table, name, value):
-    """Put the tensor itself into a module's table, as a parameter where there was one."""
-    if isinstance(table[name], Parameter):
-        value = Parameter(value, table[name].requires_grad)
-    table[name] = value
 
 
 def _parse_to(device=None, dtype=None, non_blocking=False, *, memory_format=None):

@@ -26,3 +26,9 @@ class Parameter(Tensor):
 
     def __repr__(self):
         return f"Parameter containing:\n{super().__repr__()}"
+
+
+def new_parameter(*shape, device=None, dtype=None):
+    """A parameter with uninitialised memory, of the default dtype and on the CPU unless told otherwise."""
+    data = Tensor(np.empty(shape, types.get_default_dtype() if dtype is None else types.as_dtype(dtype)))
+    return Parameter(data if device is None else data.to(device))

@@ -1,0 +1,71 @@
+"""What is done to the gradients or parameters of a network as a whole."""
+import numpy as np
+
+from kdl.errors import expect
+from kdl.tensor import Tensor, array_module
+
+__all__ = ["clip_grad_norm_", "clip_grad_value_", "parameters_to_vector", "vector_to_parameters"]
+
+
+def clip_grad_norm_(parameters, max_norm, norm_type=2.0, error_if_nonfinite=False, foreach=None):
+    """Scale all gradients by one factor so that the norm of them all is at most max_norm; returns the norm before.
+
+    The factor is max_norm / (norm + 1e-6), at most 1. Raises RuntimeError for an infinite or NaN norm when asked to.
+    """
+    norm_type = float(norm_type)
+    grads = _grads(parameters)
+    if not grads:
+        return Tensor(np.zeros((), np.float32))
+    xp = array_module(grads[0])
+    norms = xp.stack([_norm(xp, g, norm_type) for g in grads])
+    total = norms.max() if norm_type == np.inf else _norm(xp, norms, norm_type)
+    if error_if_nonfinite and not xp.isfinite(total):
+        raise RuntimeError(f"clip_grad_norm_: the norm of the gradients is {float(total)}; "
+                           "pass error_if_nonfinite=False to scale them all the same")
+    factor = float(max_norm) / (float(total) + 1e-6)
+    if not factor >= 1:
+        for g in grads:
+            g *= g.dtype.type(factor)
+    return Tensor(xp.asarray(total))
+
+
+def _norm(xp, array, p):
+    """The p-norm of all elements, in float32 for halves."""
+    size = xp.abs(array.astype(xp.promote_types(array.dtype, np.float32), copy=False).ravel())
+    if p == 2:
+        return xp.sqrt(xp.dot(size, size))
+    return size.max(initial=0) if p == np.inf else xp.sum(size**p) ** (1 / p)
+
+
+def clip_grad_value_(parameters, clip_value, foreach=None):
+    """Bring every element of every gradient into [-clip_value, clip_value]."""
+    for g in _grads(parameters):
+        g.clip(-float(clip_value), float(clip_value), out=g)
+
+
+def _grads(parameters):
+    """The gradients' arrays; they are about to change."""
+    parameters = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    grads = [p.grad for p in parameters if p.grad is not None]
+    for g in grads:
+        g.version[0] += 1
+    return [g.array for g in grads]
+
+
+def parameters_to_vector(parameters):
+    """All parameters, flattened and one after the other, as one recorded tensor."""
+    from kdl import cat
+    return cat([p.reshape(-1) for p in parameters])
+
+
+def vector_to_parameters(vec, parameters):
+    """Write a vector's parts into the parameters, the opposite of `parameters_to_vector`. Raises ValueError."""
+    parameters = list(parameters)
+    needed = sum(p.numel() for p in parameters)
+    expect(vec.numel() == needed, "vector_to_parameters", "as many elements as the parameters have",
+           vec=vec.numel(), parameters=needed)
+    start = 0
+    for p in parameters:
+        p.array[...] = vec.array[start:start + p.numel()].reshape(p.shape)
+        p.version[0] += 1
+        start += p.numel()
