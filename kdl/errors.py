@@ -1,4 +1,5 @@
 """How kdl refuses: one sentence, raised once, before anything runs."""
+import numpy as np
 
 
 def expect(condition, op, relation, **facts):
@@ -19,4 +20,5 @@ def describe(facts):
 
 
 def _show(value):
-    return str(tuple(value.shape)) if hasattr(value, "shape") and not isinstance(value, tuple) else str(value)
+    shown = hasattr(value, "shape") and not isinstance(value, (tuple, np.dtype))
+    return str(tuple(value.shape)) if shown else str(value)
