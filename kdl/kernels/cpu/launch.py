@@ -7,6 +7,7 @@ arithmetic into float64), and reductions ask for `reassociate`.
 import inspect
 import os
 from functools import wraps
+from types import FunctionType
 
 import numba
 import numpy as np
@@ -30,10 +31,23 @@ _SAFE = {"contract", "nsz", "arcp"}
 _OPTIONS = {"error_model": "numpy", "nogil": True, "cache": True}
 
 
-def jit(function=None, *, parallel=True, reassociate=False):
-    """Compile a loop; with `reassociate`, sums may be reordered (not NaN or inf handling) so that they vectorise."""
+def jit(function=None, *, parallel=True, reassociate=False, serial_below=0):
+    """Compile a loop; with `reassociate`, sums may be reordered (not NaN or inf handling) so that they vectorise.
+
+    A call whose first array has fewer than `serial_below` elements runs in a serial copy: sleeping threads take 30 to
+    90 us to wake.
+    """
     if function is None:
-        return lambda function: jit(function, parallel=parallel, reassociate=reassociate)
+        return lambda function: jit(function, parallel=parallel, reassociate=reassociate, serial_below=serial_below)
+    if serial_below:
+        copy = FunctionType(function.__code__, function.__globals__)
+        copy.__qualname__ = f"{function.__qualname__}_serial"  # the disk cache goes by name
+        serial, threaded = (jit(f, parallel=f is function, reassociate=reassociate) for f in (copy, function))
+
+        @wraps(function)
+        def launch(*args):
+            return (serial if args[0].size < serial_below else threaded)(*args)
+        return launch
     return njit(function, parallel=parallel, fastmath=_SAFE | {"reassoc"} if reassociate else _SAFE, **_OPTIONS)
 
 
