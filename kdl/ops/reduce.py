@@ -113,6 +113,9 @@ def norm(input, p="fro", dim=None, keepdim=False, dtype=None):
     expect(p != "fro" or not isinstance(dim, (tuple, list)) or len(dim) <= 2, "norm", "at most 2 dims for 'fro'",
            dim=dim)
     expect_type(array_of("norm", input).dtype in types.FLOATS, "norm", "a floating-point tensor", dtype=input.dtype)
+    dtype = input.dtype if dtype is None else types.as_dtype(dtype)
+    expect_type(types.promote_types(input.dtype, dtype) == dtype, "norm", f"a dtype no narrower than {input.dtype}",
+                dtype=dtype)
     p = 2.0 if p in ("fro", None) else float(p)
     axes = axes_of("norm", dim, input.ndim)
     expect(0 <= p < math.inf or count_of(input.shape, axes), "norm", "elements to take an inf or negative norm of",
