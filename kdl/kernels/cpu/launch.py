@@ -86,7 +86,7 @@ def elementwise(*outputs):
     The loop gets its arrays flat, in memory order, and its parameters in the arrays' dtype.
     """
     def bind(loop):
-        compiled = jit(loop)
+        compiled = jit(loop, serial_below=1 << 16)
 
         @widened(*outputs)
         @wraps(loop)
