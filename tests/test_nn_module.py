@@ -146,7 +146,7 @@ def test_forgetting_super_init_is_said():
 
 def test_missing_attributes_are_named():
     with pytest.raises(AttributeError, match="'Identity' object has no attribute 'weigth'"):
-        nn.Identity().weigth
+        assert nn.Identity().weigth
     with pytest.raises(NotImplementedError, match="forward is not defined"):
         nn.Module()(1)
 

@@ -4,8 +4,6 @@ The arguments are those of kdl/kernels/reference/optimizer.py, where the formula
 a Python float (a NumPy scalar costs 0.3 us more to hand over) and cast it to the arrays' dtype. Small parameters take
 a serial copy of the loop: waking the threads costs more than their step.
 """
-from types import FunctionType
-
 import numpy as np
 
 from kdl.kernels.cpu.launch import jit, prange
@@ -73,29 +71,19 @@ def adadelta_step(g, p, square_avg, acc_delta, lr, rho, eps, weight_decay, maxim
     _run(_adadelta, (g, p, square_avg, acc_delta), lr, rho, 1 - rho, eps, weight_decay, maximize)
 
 
-def _run(loops, arrays, *parameters):
+def _run(loop, arrays, *parameters):
     """Run a step's loop over flat views of its arrays; halves by way of float32 copies."""
-    p = arrays[1]
-    if p.dtype in HALVES:
+    if arrays[0].dtype in HALVES:
         wide = [None if a is None else a.astype(np.float32) for a in arrays]
-        _run(loops, wide, *parameters)
+        _run(loop, wide, *parameters)
         for a, w in zip(arrays[1:], wide[1:], strict=True):
             if a is not None:
                 a[...] = w
         return
-    serial, parallel = loops
-    loop = serial if p.size < SERIAL_BELOW else parallel
     loop(*[a if a is None else a.ravel("K") for a in arrays], *map(float, parameters))
 
 
-def _compiled(loop):
-    """The loop compiled serial and parallel; the copy has a name of its own, because the disk cache goes by name."""
-    copy = FunctionType(loop.__code__, loop.__globals__)
-    copy.__qualname__ = f"{loop.__qualname__}_serial"
-    return jit(copy, parallel=False), jit(loop)
-
-
-@_compiled
+@jit(serial_below=SERIAL_BELOW)
 def _sgd(g, p, buffer, lr, momentum, undamped, weight_decay, nesterov, maximize):
     T = p.dtype.type
     lr, momentum, undamped, weight_decay = T(lr), T(momentum), T(undamped), T(weight_decay)
@@ -110,7 +98,7 @@ def _sgd(g, p, buffer, lr, momentum, undamped, weight_decay, nesterov, maximize)
         p[i] -= lr * d
 
 
-@_compiled
+@jit(serial_below=SERIAL_BELOW)
 def _adam(g, p, exp_avg, exp_avg_sq, max_exp_avg_sq, rate, root, weight1, beta2, weight2, eps, weight_decay, keep,
           maximize):
     T = p.dtype.type
@@ -130,7 +118,7 @@ def _adam(g, p, exp_avg, exp_avg_sq, max_exp_avg_sq, rate, root, weight1, beta2,
         p[i] = p[i] * keep - rate * m / (np.sqrt(v) / root + eps)
 
 
-@_compiled
+@jit(serial_below=SERIAL_BELOW)
 def _nadam(g, p, exp_avg, exp_avg_sq, rate_g, rate_m, correction, weight1, beta2, weight2, eps, weight_decay, keep,
            maximize):
     T = p.dtype.type
@@ -147,7 +135,7 @@ def _nadam(g, p, exp_avg, exp_avg_sq, rate_g, rate_m, correction, weight1, beta2
         p[i] = p[i] * keep - (rate_g * d + rate_m * m) / (np.sqrt(v / correction) + eps)
 
 
-@_compiled
+@jit(serial_below=SERIAL_BELOW)
 def _radam(g, p, exp_avg, exp_avg_sq, rate, weight1, beta2, weight2, eps, weight_decay, keep, maximize, adapt):
     T = p.dtype.type
     rate, weight1, beta2 = T(rate), T(weight1), T(beta2)
@@ -164,7 +152,7 @@ def _radam(g, p, exp_avg, exp_avg_sq, rate, weight1, beta2, weight2, eps, weight
         p[i] = p[i] * keep - (update / (np.sqrt(v) + eps) if adapt != 0 else update)
 
 
-@_compiled
+@jit(serial_below=SERIAL_BELOW)
 def _adamax(g, p, exp_avg, exp_inf, rate, weight1, beta2, eps, weight_decay, maximize):
     T = p.dtype.type
     rate, weight1, beta2, eps, weight_decay = T(rate), T(weight1), T(beta2), T(eps), T(weight_decay)
@@ -180,7 +168,7 @@ def _adamax(g, p, exp_avg, exp_inf, rate, weight1, beta2, eps, weight_decay, max
         p[i] -= rate * m / u
 
 
-@_compiled
+@jit(serial_below=SERIAL_BELOW)
 def _rmsprop(g, p, square_avg, grad_avg, buffer, lr, alpha, weight, eps, weight_decay, momentum, maximize):
     T = p.dtype.type
     lr, alpha, weight, eps, weight_decay, momentum = T(lr), T(alpha), T(weight), T(eps), T(weight_decay), T(momentum)
@@ -201,7 +189,7 @@ def _rmsprop(g, p, square_avg, grad_avg, buffer, lr, alpha, weight, eps, weight_
         p[i] -= lr * update
 
 
-@_compiled
+@jit(serial_below=SERIAL_BELOW)
 def _adagrad(g, p, sum, rate, eps, weight_decay, maximize):
     T = p.dtype.type
     rate, eps, weight_decay = T(rate), T(eps), T(weight_decay)
@@ -214,7 +202,7 @@ def _adagrad(g, p, sum, rate, eps, weight_decay, maximize):
         p[i] -= rate * d / (np.sqrt(total) + eps)
 
 
-@_compiled
+@jit(serial_below=SERIAL_BELOW)
 def _adadelta(g, p, square_avg, acc_delta, lr, rho, weight, eps, weight_decay, maximize):
     T = p.dtype.type
     lr, rho, weight, eps, weight_decay = T(lr), T(rho), T(weight), T(eps), T(weight_decay)
