@@ -325,3 +325,10 @@ def test_nan_in_a_gradient_reaches_the_parameter():
         p.grad = kdl.Tensor(np.array([1.0, np.nan, 1.0]))
         getattr(optim, name)([p], lr=0.1).step()
         np.testing.assert_array_equal(np.isnan(p.array), [False, True, False], err_msg=name)
+
+
+def test_overflow_is_silent(namespace):
+    for name in OPTIONS:
+        p = Parameter(np.full(3, 1e300))
+        p.grad = kdl.Tensor(np.array([1e300, np.inf, -np.inf]))
+        getattr(optim, name)([p], lr=1e10).step()

@@ -2,6 +2,7 @@
 import numpy as np
 
 from kdl.errors import expect
+from kdl.ops.common import quiet
 from kdl.tensor import Tensor, array_module
 
 __all__ = ["clip_grad_norm_", "clip_grad_value_", "parameters_to_vector", "vector_to_parameters"]
@@ -12,21 +13,24 @@ def clip_grad_norm_(parameters, max_norm, norm_type=2.0, error_if_nonfinite=Fals
 
     The factor is max_norm / (norm + 1e-6), at most 1. Raises RuntimeError for an infinite or NaN norm when asked to.
     """
-    norm_type = float(norm_type)
     grads = _grads(parameters)
-    if not grads:
-        return Tensor(np.zeros((), np.float32))
+    return Tensor(_clip_norm(grads, float(max_norm), float(norm_type), error_if_nonfinite) if grads
+                  else np.zeros((), np.float32))
+
+
+@quiet
+def _clip_norm(grads, max_norm, norm_type, error_if_nonfinite):
     xp = array_module(grads[0])
     norms = xp.stack([_norm(xp, g, norm_type) for g in grads])
-    total = norms.max() if norm_type == np.inf else _norm(xp, norms, norm_type)
+    total = xp.asarray(norms.max() if norm_type == np.inf else _norm(xp, norms, norm_type))
     if error_if_nonfinite and not xp.isfinite(total):
         raise RuntimeError(f"clip_grad_norm_: the norm of the gradients is {float(total)}; "
                            "pass error_if_nonfinite=False to scale them all the same")
-    factor = float(max_norm) / (float(total) + 1e-6)
+    factor = max_norm / (float(total) + 1e-6)
     if not factor >= 1:
         for g in grads:
             g *= g.dtype.type(factor)
-    return Tensor(xp.asarray(total))
+    return total
 
 
 def _norm(xp, array, p):

@@ -5,7 +5,7 @@ from numbers import Real
 from kdl import kernels
 from kdl.autograd import enable_grad
 from kdl.errors import expect, expect_type
-from kdl.ops.common import is_channels_last, like
+from kdl.ops.common import is_channels_last, like, quiet
 from kdl.tensor import Tensor, array_module
 
 _IGNORED = ("foreach", "fused", "capturable")  # torch's choices between its own implementations
@@ -91,6 +91,11 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
+        self._update_all()
+        return loss
+
+    @quiet
+    def _update_all(self):
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is None:
@@ -104,7 +109,6 @@ class Optimizer:
                 if array is not target:
                     target[...] = array
                 p.version[0] += 1
-        return loss
 
     def _update(self, k, g, p, state, group):
         """Change the dense array `p` in place by its gradient `g`, through the kernels `k`."""
