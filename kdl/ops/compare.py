@@ -13,13 +13,13 @@ from kdl.ops.elementwise import operator
 from kdl.ops.pointwise import (
     NATIVE,
     Rule,
+    apply,
     cast,
     check_broadcast,
     dtypes,
     in_place,
     operand,
     pointwise,
-    promoted,
     publish,
     quiet,
     row,
@@ -188,7 +188,7 @@ def clamp(input, min=None, max=None):
     that broadcast. Raises ValueError without any limit.
     """
     expect(min is not None or max is not None, "clamp", "a min or a max", min=min, max=max)
-    return promoted(Clamp, _CLAMP, input, min, max)
+    return apply(Clamp, _CLAMP, input, min, max)
 
 
 def clamp_min(input, min):

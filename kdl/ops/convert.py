@@ -101,11 +101,11 @@ def _moved(x, device):
     if here.type == device.type and device.index in (None, here.index):
         return x
     if device.type == "cuda":
-        _reach(device)
+        reach(device)
     return Move(device, here)(x)
 
 
-def _reach(device):
+def reach(device):
     """Raise RuntimeError unless CuPy and that GPU are there."""
     try:
         import cupy

@@ -11,12 +11,11 @@ from kdl.ops.common import assign_, floating, unbroadcast
 from kdl.ops.pointwise import (
     Pointwise,
     Rule,
-    binary,
+    apply,
     in_place,
     is_operand,
     operand,
     pointwise,
-    promoted,
     publish,
     row,
     undifferentiable,
@@ -37,7 +36,7 @@ def add(input, other, *, alpha=1):
 
     Shapes: any that broadcast. Raises ValueError for others, TypeError for a fractional alpha with integers.
     """
-    return binary(Add, _ADD, input, other if alpha == 1 else _scaled("add", input, other, alpha))
+    return apply(Add, _ADD, input, other if alpha == 1 else _scaled("add", input, other, alpha))
 
 
 def sub(input, other, *, alpha=1):
@@ -45,7 +44,7 @@ def sub(input, other, *, alpha=1):
 
     Shapes: any that broadcast. Raises ValueError for others, TypeError for booleans (use ^ or ~).
     """
-    return binary(Sub, _SUB, input, other if alpha == 1 else _scaled("sub", input, other, alpha))
+    return apply(Sub, _SUB, input, other if alpha == 1 else _scaled("sub", input, other, alpha))
 
 
 def rsub(input, other, *, alpha=1):
@@ -55,7 +54,7 @@ def rsub(input, other, *, alpha=1):
 
 def mul(input, other):
     """x y. Shapes: any that broadcast. Raises ValueError for others."""
-    return binary(Mul, _MUL, input, other)
+    return apply(Mul, _MUL, input, other)
 
 
 def div(input, other, *, rounding_mode=None):
@@ -65,9 +64,9 @@ def div(input, other, *, rounding_mode=None):
     broadcast. Raises ValueError for others, for another rounding mode and for a rounded integer division by 0.
     """
     if rounding_mode is None:
-        return binary(Div, _DIV, input, other)
+        return apply(Div, _DIV, input, other)
     expect(rounding_mode in _ROUNDED, "div", "rounding_mode None, 'trunc' or 'floor'", rounding_mode=rounding_mode)
-    return binary(_ROUNDED[rounding_mode], _DIV_ROUNDED, input, other)
+    return apply(_ROUNDED[rounding_mode], _DIV_ROUNDED, input, other)
 
 
 def _scaled(op, input, other, alpha):
@@ -188,7 +187,7 @@ def pow(input, exponent):
     if type(exponent) is int and isinstance(input, Tensor) and input.array.dtype.kind in "iu":
         expect(0 <= exponent <= np.iinfo(input.array.dtype).max, "pow",
                f"an exponent from 0 on for {input.array.dtype} (use floats)", exponent=exponent)
-    return binary(Pow, _POW, input, exponent)
+    return apply(Pow, _POW, input, exponent)
 
 
 def square(input):
@@ -306,7 +305,7 @@ def lerp(input, end, weight):
     Shapes: any that broadcast. Raises TypeError unless the tensors have one floating-point dtype.
     """
     floating("lerp", input=input, end=end, weight=weight if getattr(weight, "ndim", 0) else None)
-    return promoted(Lerp, _LERP, input, end, weight)
+    return apply(Lerp, _LERP, input, end, weight)
 
 
 def _lerp(xp, x, end, weight):
@@ -391,7 +390,7 @@ subtract, multiply, negative, absolute, arctan2 = sub, mul, neg, abs, atan2
 def operator(function):
     """A binary operator's method: leaves operands that are not tensors, arrays or numbers to their own methods."""
     def form(self, other):
-        return function(self, other) if is_operand(other) else NotImplemented
+        return function(self, other) if isinstance(other, Tensor) or is_operand(other) else NotImplemented
     form.__name__, form.__doc__ = function.__name__, f"`{function.__name__}` as an operator."
     return form
 

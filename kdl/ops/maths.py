@@ -12,7 +12,7 @@ from kdl import types
 from kdl.autograd import Function
 from kdl.errors import expect_type
 from kdl.ops.common import array_of, dense, like
-from kdl.ops.pointwise import Pointwise, Rule, pointwise, promoted, publish, zero
+from kdl.ops.pointwise import Pointwise, Rule, apply, pointwise, publish, zero
 
 __all__ = ["acos", "acosh", "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctanh", "asin", "asinh", "atan",
            "atanh", "ceil", "cos", "cosh", "deg2rad", "erf", "erfc", "exp", "exp2", "expm1", "fix", "floor", "frac",
@@ -116,7 +116,7 @@ def round(input, *, decimals=0):
     """
     array_of("round", input)
     expect_type(isinstance(decimals, int), "round", "an int", decimals=decimals)
-    return promoted(lambda: Round(decimals), Rule("round", "refuse" if decimals else "keep", "refuse"), input)
+    return apply(lambda: Round(decimals), Rule("round", "refuse" if decimals else "keep", "refuse"), input)
 
 
 class Round(Pointwise):
@@ -134,7 +134,7 @@ def nan_to_num(input, nan=0.0, posinf=None, neginf=None):
     limits = ml_dtypes.finfo(input.dtype)
     values = (0.0 if nan is None else nan, float(limits.max) if posinf is None else posinf,
               float(limits.min) if neginf is None else neginf)
-    return promoted(lambda: NanToNum(*values), Rule("nan_to_num"), input)
+    return apply(lambda: NanToNum(*values), Rule("nan_to_num"), input)
 
 
 class NanToNum(Pointwise):

@@ -18,11 +18,10 @@ import numpy as np
 from kdl import kernels, types
 from kdl.autograd import Function, is_grad_enabled
 from kdl.errors import expect, expect_type
-from kdl.ops.common import array_of, assign_, unbroadcast
+from kdl.ops.common import array_of, assign_, quiet, unbroadcast
 from kdl.tensor import Tensor, method
 
 NATIVE = frozenset((types.float32, types.float64))  # computed as they are
-quiet = np.errstate(all="ignore")
 
 
 # --- rows ---
@@ -58,13 +57,11 @@ def pointwise(name, doc, value, *derivatives, saves="x", integers="keep", boolea
 
     if len(derivatives) == 1:
         def public(input):
-            if isinstance(input, Tensor) and input.array.dtype in NATIVE:
-                return function()(input)
             array_of(name, input)
-            return promoted(function, rule, input)
+            return apply(function, rule, input)
     else:
         def public(input, other):
-            return binary(function, rule, input, other)
+            return apply(function, rule, input, other)
     return publish(public, name, doc, aliases, inplace)
 
 
@@ -118,24 +115,29 @@ class Rule:
         return types.get_default_dtype()
 
 
-def binary(function, rule, x, y):
-    """function()(x, y): at once where both have one native dtype or one is a Python number, else with promotion."""
-    if isinstance(x, Tensor):
-        dtype, other = x.array.dtype, y
+def apply(function, rule, *operands):
+    """function()(*operands): at once for tensors of one native dtype and Python numbers, else with promotion."""
+    dtype = None
+    for x in operands:
+        if isinstance(x, Tensor):
+            mine = x.array.dtype
+            if mine != dtype and (dtype is not None or mine not in NATIVE):
+                break
+            dtype = mine
+        elif type(x) is not float and type(x) is not int and x is not None:
+            break
     else:
-        dtype, other = y.array.dtype if isinstance(y, Tensor) else None, x
-    if dtype in NATIVE and (other.array.dtype == dtype if isinstance(other, Tensor) else
-                            type(other) is float or type(other) is int):
-        try:
-            return function()(x, y)
-        except ValueError:
-            check_broadcast(rule.op, x, y)
-            raise
-    return promoted(function, rule, x, y)
+        if dtype is not None:
+            try:
+                return function()(*operands)
+            except ValueError:
+                check_broadcast(rule.op, *operands)
+                raise
+    return _promoted(function, rule, operands)
 
 
-def promoted(function, rule, *operands):
-    """function()(*operands) with the operands cast to one dtype and the result rounded to it. Raises TypeError."""
+def _promoted(function, rule, operands):
+    """`apply` with the operands cast to one dtype and the result rounded to it. Raises TypeError, ValueError."""
     operands = [operand(rule.op, x) for x in operands]
     expect_type(any(isinstance(x, Tensor) for x in operands), rule.op, "at least one tensor", operands=operands)
     dtype = rule.dtype([x for x in operands if x is not None])
