@@ -2,7 +2,7 @@
 import numpy as np
 
 from kdl.kernels.cpu.launch import device_function, elementwise, jit, prange, widened
-from kdl.kernels.cpu.math import erf, exp, expm1, log1p, sigmoid, tanh
+from kdl.kernels.cpu.math import exp, expm1, normal, sigmoid, softplus, tanh
 
 
 # --- bent lines ---
@@ -174,7 +174,7 @@ def sigmoid_backward(y, gy, gx):
 @elementwise("y")
 def logsigmoid_forward(x, y):
     for i in prange(x.size):
-        y[i] = -_softplus(-x[i])
+        y[i] = -softplus(-x[i])
 
 
 @elementwise("gx")
@@ -187,7 +187,7 @@ def logsigmoid_backward(x, gy, gx):
 def softplus_forward(x, y, beta, threshold):
     for i in prange(x.size):
         z = x[i] * beta
-        y[i] = x[i] if z > threshold else _softplus(z) / beta
+        y[i] = x[i] if z > threshold else softplus(z) / beta
 
 
 @elementwise("gx")
@@ -242,15 +242,15 @@ def tanhshrink_backward(x, gy, gx):
 @elementwise("y")
 def gelu_forward(x, y):
     for i in prange(x.size):
-        y[i] = x[i] * _normal_cdf(x[i])
+        below, _ = normal(x[i])
+        y[i] = x[i] * below
 
 
 @elementwise("gx")
 def gelu_backward(x, gy, gx):
-    T = x.dtype.type
     for i in prange(x.size):
-        density = T(0.3989422804014327) * exp(T(-0.5) * (x[i] * x[i]))
-        gx[i] = gy[i] * (_normal_cdf(x[i]) + x[i] * density)
+        below, density = normal(x[i])
+        gx[i] = gy[i] * (below + x[i] * density)
 
 
 # (1 + tanh u) / 2 = sigmoid(2u), and 2u = 2 sqrt(2 / pi) (x + 0.044715 x^3)
@@ -317,18 +317,6 @@ def _relu6(x):
 
 
 @device_function
-def _softplus(x):
-    T = type(x)
-    return (T(0) if x < T(0) else x) + log1p(exp(-abs(x)))
-
-
-@device_function
-def _normal_cdf(x):
-    T = type(x)
-    return T(0.5) + T(0.5) * erf(x * T(0.7071067811865476))
-
-
-@device_function
 def _tanh_softplus(x):
     """t = tanh(log(1 + e^x)) and dt/dx by one exponential: t = (1 + 2a) / (1 + 2a + 2a^2), a = e^-|x|, for x > 0."""
     T = type(x)
@@ -353,7 +341,7 @@ def _prelu(x, weight, g, y):
         _prelu_rows(x, weight, g, y)
 
 
-@jit
+@jit(serial_below=1 << 16)
 def _prelu_rows(x, weight, g, y):
     outer, channels, inner = x.shape
     T = x.dtype.type
@@ -364,7 +352,7 @@ def _prelu_rows(x, weight, g, y):
             y[o, c, i] = g[o, c, i] if x[o, c, i] > T(0) else g[o, c, i] * w
 
 
-@jit
+@jit(serial_below=1 << 16)
 def _prelu_columns(x, weight, g, y):
     T = x.dtype.type
     for o in prange(x.shape[0]):
@@ -372,7 +360,7 @@ def _prelu_columns(x, weight, g, y):
             y[o, c] = g[o, c] if x[o, c] > T(0) else g[o, c] * weight[c]
 
 
-@jit(reassociate=True)
+@jit(reassociate=True, serial_below=1 << 16)
 def _prelu_sums_of_blocks(x, gy, partial):
     channels, blocks = partial.shape[1:]
     T = x.dtype.type
@@ -384,7 +372,7 @@ def _prelu_sums_of_blocks(x, gy, partial):
         partial[o, c, b] = total
 
 
-@jit
+@jit(serial_below=1 << 16)
 def _prelu_sums_of_columns(x, gy, partial):
     T = x.dtype.type
     for b in prange(partial.shape[0]):
@@ -394,7 +382,7 @@ def _prelu_sums_of_columns(x, gy, partial):
                 partial[b, c] += T(0) if x[o, c] > T(0) else x[o, c] * gy[o, c]
 
 
-@jit
+@jit(serial_below=1 << 16)
 def _glu_forward(x, y):
     outer, inner = y.shape
     blocks = -(-inner // _BLOCK)
@@ -404,7 +392,7 @@ def _glu_forward(x, y):
             y[o, i] = x[o, 0, i] * sigmoid(x[o, 1, i])
 
 
-@jit
+@jit(serial_below=1 << 16)
 def _glu_backward(x, gy, gx):
     outer, inner = gy.shape
     T = x.dtype.type

@@ -27,7 +27,7 @@ _f4, _i4, _f8, _i8 = np.float32, np.int32, np.float64, np.int64
 
 
 class _ByDtype:
-    """A function for kernels, and for one NumPy scalar, from its versions for float32 and float64."""
+    """A function of x for kernels, and for one NumPy scalar, from its versions for float32 and float64."""
 
     def __init__(self, float32, float64):
         self.versions = {types.float32: float32, types.float64: float64}
@@ -267,6 +267,43 @@ log = _ByDtype(_log_float32, _log_float64)
 log1p = _ByDtype(_log1p_float32, _log1p_float64)
 
 
+@device_function
+def _log1p_to_1_float32(x):
+    """log(1 + x) = 2 artanh(s) for 0 <= x <= 1, s = x / (2 + x)."""
+    s = x / (_f4(2) + x)
+    z = s * s
+    p = _f4(0.2801195775) * z + _f4(0.2800181175)
+    p = p * z + _f4(0.4002152679)
+    p = p * z + _f4(0.666664163)
+    return p * (s * z) + (s + s)
+
+
+@device_function
+def _log1p_to_1_float64(x):
+    s = x / (2.0 + x)
+    z = s * s
+    p = 0.1700971435161378 * z + 0.08344996026040541
+    p = p * z + 0.1210493882675843
+    p = p * z + 0.13301122218418304
+    p = p * z + 0.1538654832196085
+    p = p * z + 0.18181744482815218
+    p = p * z + 0.22222223953523323
+    p = p * z + 0.2857142854812041
+    p = p * z + 0.4000000000015509
+    p = p * z + 0.6666666666666631
+    return p * (s * z) + (s + s)
+
+
+_log1p_to_1 = _ByDtype(_log1p_to_1_float32, _log1p_to_1_float64)
+
+
+@device_function
+def softplus(x):
+    """log(1 + e^x) = max(x, 0) + log(1 + e^-|x|)."""
+    T = type(x)
+    return (T(0) if x < T(0) else x) + _log1p_to_1(exp(-abs(x)))
+
+
 # --- erf: a polynomial in x^2 below 1, 1 - e^q(|x|) above ---
 @device_function
 def _erf_float32(x):
@@ -326,3 +363,62 @@ def _erf_float64(x):
 
 
 erf = _ByDtype(_erf_float32, _erf_float64)
+
+
+# --- the normal distribution: its tail is e^(-x^2 / 2) times a slow function, a polynomial in (|x| - c) / (|x| + c) ---
+@device_function
+def _scaled_tail_float32(x):
+    """e^(x^2 / 2) erfc(x / sqrt(2)) for 0 <= x < inf."""
+    r = _f4(1) / (x + _f4(4))
+    q = (x - _f4(4)) * r
+    p = _f4(-0.0002639422665) * q + _f4(0.0003587103356)
+    p = p * q + _f4(0.003139845966)
+    p = p * q + _f4(-0.00702510992)
+    p = p * q + _f4(-0.01505054253)
+    p = p * q + _f4(0.1208076629)
+    p = p * q + _f4(-0.3730468829)
+    p = p * q + _f4(0.7742738021)
+    p = p * q + _f4(-1.215793177)
+    p = p * q + _f4(1.510570271)
+    return p * r
+
+
+@device_function
+def _scaled_tail_float64(x):
+    r = 1.0 / (x + 5.0)
+    q = (x - 5.0) * r
+    p = 4.050831583266366e-09 * q + 1.4417687308370495e-08
+    p = p * q + -2.0453830337487213e-08
+    p = p * q + -1.3079078167805135e-07
+    p = p * q + 8.72100363053242e-08
+    p = p * q + 8.655536963601997e-07
+    p = p * q + -6.754282518055729e-07
+    p = p * q + -5.5382307196392955e-06
+    p = p * q + 7.962932035609362e-06
+    p = p * q + 3.336233844750318e-05
+    p = p * q + -9.952599818952685e-05
+    p = p * q + -0.00011875143497971424
+    p = p * q + 0.0010897982061358158
+    p = p * q + -0.001595738800993823
+    p = p * q + -0.005986753550591867
+    p = p * q + 0.041590133600300574
+    p = p * q + -0.1382372774119644
+    p = p * q + 0.33004073234073217
+    p = p * q + -0.6270663133426294
+    p = p * q + 0.9906112319399538
+    p = p * q + -1.3307650057801133
+    p = p * q + 1.538386099500126
+    return p * r
+
+
+_scaled_tail = _ByDtype(_scaled_tail_float32, _scaled_tail_float64)
+
+
+@device_function
+def normal(x):
+    """The distribution function of the standard normal distribution, and its density."""
+    T = type(x)
+    e = exp(T(-0.5) * (x * x))
+    t = T(40) if abs(x) > T(40) else abs(x)
+    tail = T(0.5) * e * _scaled_tail(t)
+    return tail if x < T(0) else T(1) - tail, T(0.3989422804014327) * e
