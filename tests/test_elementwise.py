@@ -369,6 +369,7 @@ def test_in_place_results_that_do_not_fit_are_refused(change):
     (lambda x, m: ~x, TypeError, "bitwise_not: expected integers or booleans"),
     (lambda x, m: x.isclose(x, rtol=-1), ValueError, "isclose: expected tolerances of at least 0"),
     (lambda x, m: x.isclose(m(np.ones((2, 3), np.float32))), TypeError, "isclose: expected tensors of one dtype"),
+    (lambda x, m: x.heaviside(m(np.ones((2, 3), np.float32))), TypeError, "heaviside: expected tensors of one dtype"),
     (lambda x, m: x.equal(1.0), TypeError, "equal: expected two tensors"),
     (lambda x, m: x.heaviside(x.requires_grad_()).sum().backward(), RuntimeError, None),
     (lambda x, m: (x.requires_grad_() // 2).sum().backward(), RuntimeError, None),

@@ -44,8 +44,7 @@ def _constant(op, ufunc, *operands, integers=False):
     expect_type(not integers or dtype not in types.FLOATS, op, "integers or booleans", dtypes=dtypes(operands))
     arrays = [x.array.astype(dtype, copy=False) if isinstance(x, Tensor) else x for x in operands]
     if dtype in types.HALVES:
-        arrays = [np.asarray(a).astype(dtype).astype(np.float32) if np.isscalar(a) else a.astype(np.float32)
-                  for a in arrays]
+        arrays = [float(np.asarray(a).astype(dtype)) if np.isscalar(a) else a.astype(np.float32) for a in arrays]
     elif integers:
         arrays = [cast(a, dtype) if np.isscalar(a) else a for a in arrays]
     return Tensor(as_array(getattr(kernels.of(*arrays).xp, ufunc)(*arrays)))

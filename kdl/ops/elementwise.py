@@ -7,11 +7,12 @@ import numpy as np
 
 from kdl import types
 from kdl.errors import expect, expect_type
-from kdl.ops.common import assign_, floating, unbroadcast
+from kdl.ops.common import array_of, assign_, floating, unbroadcast
 from kdl.ops.pointwise import (
     Pointwise,
     Rule,
     apply,
+    cast,
     in_place,
     is_operand,
     operand,
@@ -197,8 +198,7 @@ def square(input):
 
 def float_power(input, exponent):
     """x^y in float64."""
-    input, exponent = [x.to(types.float64) if isinstance(x, Tensor) else float(x) for x in (input, exponent)]
-    return pow(input, exponent)
+    return pow(*[cast(operand("float_power", x), types.float64) for x in (input, exponent)])
 
 
 def _power(xp, x, y):
@@ -292,10 +292,15 @@ xlogy = pointwise(
     lambda xp, g, x, y: xp.where((x == 0) & (y <= 0), 0, g * xp.log(xp.asarray(y, g.dtype))),
     lambda xp, g, x, y: g * (x / y), integers="float")
 
-heaviside = pointwise(
-    "heaviside", "0 for x < 0, y at x = 0, 1 for x > 0; without a derivative.",
-    lambda xp, x, y: xp.where(x == 0, y, x > 0).astype((x if hasattr(x, "dtype") else y).dtype),
-    undifferentiable, undifferentiable)
+def heaviside(input, values):
+    """0 for x < 0, the value at x = 0, 1 for x > 0; without a derivative. Raises TypeError for two dtypes."""
+    expect_type(array_of("heaviside", input).dtype == array_of("heaviside", values, "values").dtype, "heaviside",
+                "tensors of one dtype", input=input.dtype, values=values.dtype)
+    return apply(Heaviside, _HEAVISIDE, input, values)
+
+
+Heaviside, _HEAVISIDE = row("heaviside", lambda xp, x, values: xp.where(x == 0, values, x > 0).astype(x.dtype),
+                            undifferentiable, undifferentiable), Rule("heaviside")
 
 
 # --- three operands ---
@@ -381,6 +386,7 @@ for _function, _aliases in ((add, ()), (sub, ("subtract",)), (mul, ("multiply",)
 method(names=["pow_"])(in_place(publish(pow, "pow", inplace=False)))
 publish(square, "square")
 publish(lerp, "lerp")
+publish(heaviside, "heaviside")
 publish(float_power, "float_power")
 
 divide = true_divide = div
