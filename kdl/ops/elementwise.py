@@ -13,7 +13,6 @@ from kdl.ops.pointwise import (
     Rule,
     apply,
     cast,
-    in_place,
     is_operand,
     operand,
     pointwise,
@@ -129,42 +128,44 @@ _ADD, _SUB, _MUL, _DIV = Rule("add"), Rule("sub", booleans="refuse"), Rule("mul"
 
 
 # --- quotients that are whole, and what they leave ---
-def _whole(x, y):
+def _whole(op, x, y):
     """Whether x and y are integers; the divisor of integers must not contain 0. Raises ValueError."""
     whole = (y if hasattr(y, "dtype") else x).dtype.kind in "iu"
-    expect(not whole or (y.all() if hasattr(y, "all") else y), "div", "an integer divisor without 0", divisor=y)
+    expect(not whole or (y.all() if hasattr(y, "all") else y), op, "an integer divisor without 0", divisor=y)
     return whole
 
 
-def _floor_quotient(xp, x, y):
-    _whole(x, y)
-    return xp.floor_divide(x, y)
+def _floor_quotient(op):
+    def value(xp, x, y):
+        _whole(op, x, y)
+        return xp.floor_divide(x, y)
+    return value
 
 
 def _trunc_quotient(xp, x, y):
-    if not _whole(x, y):
+    if not _whole("div", x, y):
         return xp.trunc(x / y)
     q = xp.floor_divide(x, y)
     return q + ((q < 0) & (q * y != x))
 
 
 def _remainder(xp, x, y):
-    _whole(x, y)
+    _whole("remainder", x, y)
     return xp.remainder(x, y)
 
 
 def _fmod(xp, x, y):
-    _whole(x, y)
+    _whole("fmod", x, y)
     return xp.fmod(x, y)
 
 
 _DIV_ROUNDED = Rule("div", booleans="promote")
-_ROUNDED = {"floor": row("div_floor", _floor_quotient, zero, zero),
+_ROUNDED = {"floor": row("div_floor", _floor_quotient("div"), zero, zero),
             "trunc": row("div_trunc", _trunc_quotient, zero, zero)}
 
 floor_divide = pointwise(
     "floor_divide", "floor(x / y), without a derivative: `div(..., rounding_mode='floor')` has one.",
-    _floor_quotient, undifferentiable, undifferentiable, booleans="promote")
+    _floor_quotient("floor_divide"), undifferentiable, undifferentiable, booleans="promote")
 
 remainder = pointwise(
     "remainder", "x - y floor(x / y): the sign is y's, as in Python. dz/dx = 1, dz/dy = -floor(x / y).",
@@ -292,6 +293,7 @@ xlogy = pointwise(
     lambda xp, g, x, y: xp.where((x == 0) & (y <= 0), 0, g * xp.log(xp.asarray(y, g.dtype))),
     lambda xp, g, x, y: g * (x / y), integers="float")
 
+
 def heaviside(input, values):
     """0 for x < 0, the value at x = 0, 1 for x > 0; without a derivative. Raises TypeError for two dtypes."""
     expect_type(array_of("heaviside", input).dtype == array_of("heaviside", values, "values").dtype, "heaviside",
@@ -314,8 +316,9 @@ def lerp(input, end, weight):
 
 
 def _lerp(xp, x, end, weight):
-    near, far = x + weight * (end - x), end - (end - x) * (1 - weight)
-    return xp.where(xp.abs(weight) < 0.5, near, far)
+    if not hasattr(weight, "dtype"):
+        return x + weight * (end - x) if -0.5 < weight < 0.5 else end - (end - x) * (1 - weight)
+    return xp.where(xp.abs(weight) < 0.5, x + weight * (end - x), end - (end - x) * (1 - weight))
 
 
 Lerp, _LERP = row("lerp", _lerp, lambda xp, g, x, end, weight: g * (1 - weight),
@@ -354,7 +357,7 @@ def _quotient(x, y):
 
 
 # --- in place ---
-@method(names=("add_", "__iadd__"))
+@method
 def add_(input, other, *, alpha=1):
     """In-place `add`."""
     return input if written(input, other, "add", alpha) else assign_(input, add(input, other, alpha=alpha))
@@ -383,11 +386,8 @@ def div_(input, other, *, rounding_mode=None):
 # --- methods and operators ---
 for _function, _aliases in ((add, ()), (sub, ("subtract",)), (mul, ("multiply",)), (div, ("divide", "true_divide"))):
     method(names=(_function.__name__, *_aliases))(_function)
-method(names=["pow_"])(in_place(publish(pow, "pow", inplace=False)))
-publish(square, "square")
-publish(lerp, "lerp")
-publish(heaviside, "heaviside")
-publish(float_power, "float_power")
+for _function in (pow, square, float_power, lerp, heaviside):
+    publish(_function, _function.__name__)
 
 divide = true_divide = div
 subtract, multiply, negative, absolute, arctan2 = sub, mul, neg, abs, atan2
