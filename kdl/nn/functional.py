@@ -1,4 +1,8 @@
 """The functions behind the layers, under the names of torch.nn.functional."""
 from kdl.ops.activation import *
+from kdl.ops.conv import *
+from kdl.ops.loss import *
 from kdl.ops.pad import *
 from kdl.ops.pool import *
+from kdl.ops.softmax import *
+from kdl.ops.sorting import one_hot as one_hot

@@ -120,7 +120,7 @@ def searchsorted(sorted_sequence, input, *, out_int32=False, right=False, side=N
 
 
 def bucketize(input, boundaries, *, out_int32=False, right=False):
-    """`searchsorted` with its arguments exchanged: the bucket of each value. Raises ValueError unless boundaries is 1-D."""
+    """`searchsorted` with its arguments exchanged: the bucket of each value. Raises ValueError for N-D boundaries."""
     expect(array_of("bucketize", boundaries, "boundaries").ndim == 1, "bucketize", "1-D boundaries",
            boundaries=boundaries)
     return searchsorted(boundaries, input, out_int32=out_int32, right=right)
