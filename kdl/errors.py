@@ -2,13 +2,13 @@
 import numpy as np
 
 
-def expect(condition, op, relation, **facts):
+def expect(condition, op, relation, /, **facts):
     """Raise ValueError `op: expected <relation>, got <name> <value>, ...` unless the condition holds."""
     if not condition:
         raise ValueError(f"{op}: expected {relation}, got {describe(facts)}")
 
 
-def expect_type(condition, op, relation, **facts):
+def expect_type(condition, op, relation, /, **facts):
     """The same as `expect`, for wrong types and dtypes: TypeError."""
     if not condition:
         raise TypeError(f"{op}: expected {relation}, got {describe(facts)}")
