@@ -1,0 +1,23 @@
+"""Matrix products in NumPy: the formulas of kdl/ops/gemm.py, a line each."""
+import numpy as np
+
+from kdl.kernels.reference.wide import wide
+
+
+def matmul_forward(a, b, y):
+    """y = a b for a (..., M, K), b (..., K, N), y (..., M, N), with up to two leading dimensions that broadcast.
+
+    An operand may be transposed: one of its last two strides is an element, the other at least that row's length;
+    its leading strides are free. y is contiguous. Any numeric dtype.
+    """
+    y[...] = wide(a) @ wide(b)
+
+
+def linear_forward(x, w, b, y):
+    """y = x w' + b for x (rows, K), w (N, K), b (N) or None, y (rows, N); x and w as in matmul_forward."""
+    y[...] = wide(x) @ wide(w).T + (0 if b is None else wide(b))
+
+
+def linear_backward_b(gy, gb):
+    """gb = the sum of the rows of gy (rows, N), which is laid out as in matmul_forward."""
+    gb[...] = wide(gy).sum(0)
