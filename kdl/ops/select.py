@@ -161,11 +161,11 @@ def gather(input, dim, index, *, sparse_grad=False):
 def take_along_dim(input, indices, dim=None):
     """`gather` where index and input broadcast in the other dimensions and negative indices count from the end.
 
-    Without dim both count as one dimension. Raises IndexError, ValueError, TypeError.
+    Without dim both count as one dimension, and indices from 0. Raises IndexError, ValueError, TypeError.
     """
     array, index = array_of("take_along_dim", input), array_of("take_along_dim", indices, "indices")
     if dim is None:
-        return Gather()(input, Tensor(positions_in("take_along_dim", indices, array.size, negative=True).reshape(-1)))
+        return Gather()(input, Tensor(positions_in("take_along_dim", indices, array.size).reshape(-1)))
     dim = dimension("take_along_dim", dim, array.ndim)
     expect(array.ndim == index.ndim, "take_along_dim", "as many dimensions in indices as in input", indices=index,
            input=array)
