@@ -27,7 +27,8 @@ def tensor(data, *, dtype=None, device=None, requires_grad=False):
     Raises TypeError for data that is not made of real numbers, ValueError for ragged sequences and for integers that
     the dtype cannot hold, RuntimeError for an integer tensor that should require grad.
     """
-    array, dtype = _array_of_data("tensor", data), None if dtype is None else types.as_dtype(dtype)
+    dtype = None if dtype is None else types.as_dtype(dtype)
+    array = _array_of_data("tensor", data, dtype)
     copied = array is not data and not hasattr(data, "__array__")
     return leaf(_cast(array, dtype, copy=not copied), device, requires_grad)
 
@@ -42,7 +43,8 @@ def as_tensor(data, dtype=None, device=None):
     """The data as a tensor, without a copy where dtype and device allow: tensors stay recorded, arrays are shared."""
     if isinstance(data, Tensor):
         return data if dtype is None and device is None else data.to(device=device, dtype=dtype)
-    return leaf(_cast(_array_of_data("as_tensor", data), None if dtype is None else types.as_dtype(dtype)), device)
+    dtype = None if dtype is None else types.as_dtype(dtype)
+    return leaf(_cast(_array_of_data("as_tensor", data, dtype), dtype), device)
 
 
 def asarray(obj, *, dtype=None, device=None, copy=None, requires_grad=False):
@@ -69,8 +71,8 @@ def leaf(array, device=None, requires_grad=False):
     return x.requires_grad_() if requires_grad else x
 
 
-def _array_of_data(op, data):
-    """An array for the data: the data's own where it has one. Raises TypeError, ValueError."""
+def _array_of_data(op, data, dtype):
+    """The data's own array, or one of the numbers in dtype (None: what they promote to). Raises TypeError, ValueError."""
     if isinstance(data, Tensor):
         return data.array
     if isinstance(data, np.ndarray) or hasattr(data, "__cuda_array_interface__"):
@@ -80,13 +82,13 @@ def _array_of_data(op, data):
             return _supported(op, np.asarray(data))
         expect_type(isinstance(data, (bool, int, float)), op, "real numbers, sequences of them, arrays or tensors",
                     data=type(data).__name__)
-    plain, dtype = _plain(op, data)
+    plain, promoted = _plain(op, data)
     try:
         array = np.array(plain)
     except ValueError:
         raise ValueError(f"{op}: expected nested sequences of equal lengths, got ragged ones") from None
     expect(array.dtype.kind != "O" and array.dtype != np.uint64, op, "integers within 64 bits", data=data)
-    return _cast(array, dtype)
+    return _cast(array, promoted if dtype is None else dtype)
 
 
 def _plain(op, data):
