@@ -26,10 +26,10 @@ def array_of(op, tensor, name="input"):
 
 
 def floating(op, **tensors):
-    """Check that all are tensors (or None) of one floating-point dtype. Raises TypeError."""
+    """Check that all are tensors of one floating-point dtype; any but the first may be None. Raises TypeError."""
     first = None
     for name, x in tensors.items():
-        if x is None:
+        if x is None and first is not None:
             continue
         if not isinstance(x, Tensor):
             raise TypeError(f"{op}: expected {name} to be a Tensor, got {type(x).__name__}; use kdl.tensor(...)")
