@@ -1,0 +1,75 @@
+"""The windows of pooling as tables for the loops of pool.py: worked out once for every geometry, and kept."""
+from functools import cached_property, lru_cache
+
+import numpy as np
+
+
+class Plan:
+    """What the loops need to know about the windows of one geometry; they are adaptive where kernel_size is None.
+
+    Sizes have three axes, windows one array each: for every output origin, first, last, meaning that its taps
+    first <= t < last lie inside the input, at origin + t dilation.
+    """
+
+    def __init__(self, size, outputs, kernel_size=None, stride=(), padding=(), dilation=()):
+        unit = (1,) * (3 - len(size))
+        self.size, self.outputs = unit + tuple(size), unit + tuple(outputs)
+        self.stride, self.dilation = _three(stride, 1), _three(dilation, 1)
+        self.padding = _three(padding, 0)
+        self.kernel = (0, 0, 0) if kernel_size is None else _three(kernel_size, 1)
+        self.windows = [_windows(*axis) for axis in zip(
+            self.outputs, self.size, self.kernel, self.stride, self.padding, self.dilation, strict=True)]
+
+    @cached_property
+    def offsets(self):
+        """How far every tap lies from the origin of its window, in a flat volume."""
+        k, r, s = [np.arange(taps) * step for taps, step in zip(self.kernel, self.dilation, strict=True)]
+        return ((k[:, None, None] * self.size[1] + r[:, None]) * self.size[2] + s).ravel()
+
+    @cached_property
+    def cells(self):
+        """The shape of the cells; one row more than windows reach, for the lines that end in the last columns."""
+        reach = [(taps - 1) * step for taps, step in zip(self.kernel, self.dilation, strict=True)]
+        (_, P, Q), (_, sh, sw) = self.outputs, self.stride
+        return self.size[0], sh, sw, P + reach[1] // sh + 1, Q + reach[2] // sw
+
+    @cached_property
+    def starts(self):
+        """Where the line of tap (r, s) starts in the cells of one depth."""
+        _, sh, sw, rows, columns = self.cells
+        h, w = [np.arange(taps) * step for taps, step in zip(self.kernel[1:], self.dilation[1:], strict=True)]
+        h = h[:, None]
+        return ((h % sh * sw + w % sw) * rows + h // sh) * columns + w // sw
+
+
+plan_of = lru_cache(maxsize=256)(Plan)
+
+
+def _three(values, unit):
+    return (unit,) * (3 - len(values)) + tuple(values)
+
+
+def _windows(outputs, size, kernel, stride, padding, dilation):
+    o = np.arange(outputs)
+    if kernel == 0:
+        origin, first = o * size // outputs, np.zeros_like(o)
+        last = -(-(o + 1) * size // outputs) - origin
+    else:
+        origin = o * stride - padding
+        first = np.maximum(0, -(origin // dilation))
+        last = np.minimum(kernel, (size - 1 - origin) // dilation + 1)
+    return np.stack([origin, first, last], 1)
+
+
+@lru_cache(maxsize=256)
+def counts_of(plan, count_include_pad, divisor_override, dtype):
+    """For each axis, every output's factor of the divisor."""
+    if divisor_override:
+        counts = [np.ones(outputs) for outputs in plan.outputs]
+        counts[0] *= divisor_override
+    elif count_include_pad:
+        counts = [np.minimum(kernel, size + padding - window[:, 0]) for window, kernel, size, padding in zip(
+            plan.windows, plan.kernel, plan.size, plan.padding, strict=True)]
+    else:
+        counts = [window[:, 2] - window[:, 1] for window in plan.windows]
+    return [count.astype(dtype) for count in counts]
