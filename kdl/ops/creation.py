@@ -72,7 +72,7 @@ def leaf(array, device=None, requires_grad=False):
 
 
 def _array_of_data(op, data, dtype):
-    """The data's own array, or one of the numbers in dtype (None: what they promote to). Raises TypeError, ValueError."""
+    """The data's own array, or one of the numbers in dtype (None: as they promote). Raises TypeError, ValueError."""
     if isinstance(data, Tensor):
         return data.array
     if isinstance(data, np.ndarray) or hasattr(data, "__cuda_array_interface__"):
