@@ -316,7 +316,7 @@ def _numbers(op, input, **values):
             continue
         expect_type(isinstance(value, (int, float, np.number, np.bool_)), op, f"{name} to be a number", **{name: value})
         dtype = types.float64 if getattr(input, "dtype", None) == types.float64 else types.float32
-        expect(math.isinf(value) or math.isnan(value) or abs(value) <= np.finfo(dtype).max, op,
+        expect(not math.isfinite(value) or abs(value) <= float(np.finfo(dtype).max), op,
                f"{name} to fit into {dtype}", **{name: value})
 
 

@@ -13,7 +13,7 @@ denormals come out as in C. The worst error found over dense samples, in units i
 | log1p    | 1.4     | 1.4     | the same for 1 + x, whose rounding error is added to f                                |
 | softplus | 2.8     | 2.8     | from exp, and the series of artanh                                                    |
 | erf      | 1.1     | 1.1     | a polynomial below 1, and 1 - e^polynomial above                                      |
-| normal   | 3 + x^2 | 3 + x^2 | from exp(-x^2 / 2), whose argument is rounded                                         |
+| normal   | 6 + x^2 | 6 + x^2 | from exp(-x^2 / 2), whose argument is rounded                                         |
 
 Adding and subtracting 1.5 * 2^23 (2^52) rounds to an integer, which then stands in the low bits of the sum;
 reassociation would undo it, so these functions keep their own flags. A branch would undo the vectorisation: every side
