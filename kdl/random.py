@@ -51,7 +51,7 @@ class Generator:
     def get_state(self):
         """Where the stream is, as a uint8 tensor that `set_state` takes."""
         state = self.rng.bit_generator.state
-        values = {"seed": self._seed, **state["state"], **state}
+        values = {"seed": self._seed, **state, **state["state"]}
         return Tensor(np.frombuffer(b"".join([values[name].to_bytes(size, "little") for name, size in self._PARTS]),
                                     np.uint8).copy())
 
