@@ -1,7 +1,8 @@
 """kdl: a deep-learning layer library on hand-written kernels, for NumPy and CuPy arrays, with torch's names."""
 from kdl import autograd, kernels
 from kdl.autograd import enable_grad, grad, is_grad_enabled, no_grad, set_grad_enabled
-from kdl.ops.activation import *
+from kdl.ops.activation import (celu, celu_, hardshrink, prelu, relu, relu_, selu, selu_, sigmoid, sigmoid_, tanh,
+                                tanh_, threshold, threshold_)
 from kdl.ops.arrange import *
 from kdl.ops.compare import *
 from kdl.ops.convert import *

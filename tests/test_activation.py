@@ -237,8 +237,9 @@ def test_signature_is_torchs(name):
 
 
 @pytest.mark.parametrize("name", [*ARGUMENTS, *UNDERSCORED, "prelu", "glu"])
-def test_methods_are_torchs(name):
+def test_names_stand_where_torchs_do(name):
     assert hasattr(kdl.Tensor, name) == hasattr(torch.Tensor, name)
+    assert hasattr(kdl, name) == hasattr(torch, name)
 
 
 X = np.zeros((2, 3), np.float32)
