@@ -51,8 +51,8 @@ def call(function, case, tensors):
 def run_kdl(row, case, inputs):
     """Outputs and gradients, as arrays, for an upstream gradient that is the same in every run."""
     function = getattr(F, row.name, None) or getattr(kdl, row.name)
-    tensors = {p: kdl.Tensor(a, requires_grad=g) for p, a, g in inputs}
-    outputs = call(function, case, tensors)
+    tensors = {p: kdl.Tensor(a.copy() if p in row.updates else a, requires_grad=g) for p, a, g in inputs}
+    outputs = call(function, case, tensors) + [tensors[p] for p in row.updates if p in tensors]
     return [y.detach().array for y in outputs], gradients(outputs, tensors, inputs, kdl.Tensor)
 
 
@@ -61,7 +61,7 @@ def run_torch(row, case, inputs):
     tensors = {p: torch.from_numpy(np.array(a)).requires_grad_(g) for p, a, g in inputs}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's advice about its own speed
-        outputs = call(function, case, tensors)
+        outputs = call(function, case, tensors) + [tensors[p] for p in row.updates if p in tensors]
     return [y.detach().numpy() for y in outputs], gradients(outputs, tensors, inputs, torch.from_numpy)
 
 

@@ -114,12 +114,14 @@ class Op:
 
     `gradcheck=False` is for functions whose value is not a smooth function of the input (a random mask, a sort order);
     `halves=False` where float16 and bfloat16 are not promised; `torch=False` where torch has no such function.
+    `updates` are the positions of arguments that the function changes in place; they are compared like outputs.
     """
     name: str
     cases: tuple
     gradcheck: bool = True
     halves: bool = True
     torch: bool = True
+    updates: tuple = ()
 
 
 ROWS = []
