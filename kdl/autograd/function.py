@@ -116,7 +116,7 @@ class Function:
     @classmethod
     def apply(cls, *args, **kwargs):
         """torch.autograd.Function's form: static `forward(ctx, ...)` and `backward(ctx, *grads)` over tensors."""
-        return _Applied(cls, kwargs)(*args)
+        return Applied(cls, kwargs)(*args)
 
 
 def edge_of(x):
@@ -142,46 +142,56 @@ def _wrap(array, inputs):
     return y
 
 
-class _Applied(Function):
-    """The node of a user's Function; it is the `ctx` that the user's static methods see."""
+# --- Functions of users ---
+class Context:
+    """The `ctx` of a user's Function: what its forward keeps, as any attributes, for its backward."""
 
-    def __init__(self, function, kwargs):
-        self.function, self.kwargs = function, kwargs
-        self.saved, self.constant, self.materialize = (), (), True
+    def __init__(self, name):
+        self._name, self._saved, self._constant, self._materialize = name, (), (), True
 
     def save_for_backward(self, *tensors):
-        """Keep tensors (or None) for backward, which finds them in `saved_tensors`."""
+        """Keep tensors (or None) for backward, which finds them in `saved_tensors`. Raises TypeError."""
         for x in tensors:
             if x is not None and not isinstance(x, Tensor):
                 raise TypeError(f"save_for_backward: expected tensors or None, got {type(x).__name__}; "
                                 "keep other values as attributes of ctx")
-        self.saved = [(x, None if x is None else x.version[0]) for x in tensors]
+        self._saved = [(x, None if x is None else x.version[0]) for x in tensors]
 
     @property
     def saved_tensors(self):
-        for x, then in self.saved:
+        """What was saved. Raises RuntimeError for a tensor that was since changed in place."""
+        for x, then in self._saved:
             if x is not None and x.version[0] != then:
-                raise RuntimeError(f"backward: a tensor saved by {self.function.__name__} was changed in place after "
-                                   "it was used; clone it before changing it")
-        return tuple([x for x, _ in self.saved])
+                raise RuntimeError(f"backward: a tensor saved by {self._name} was changed in place after it was used; "
+                                   "clone it before changing it")
+        return tuple([x for x, _ in self._saved])
 
     def mark_non_differentiable(self, *outputs):
         """Say that these outputs of forward carry no gradient."""
-        self.constant = outputs
+        self._constant = outputs
 
     def set_materialize_grads(self, value):
         """Whether backward gets zeros (as by default) or None for an output that no gradient reached."""
-        self.materialize = value
+        self._materialize = value
+
+
+class Applied(Function):
+    """The node of a user's Function."""
+
+    def __init__(self, function, kwargs):
+        self.function, self.kwargs = function, kwargs
 
     def __call__(self, *inputs):
         self.inputs = inputs
         return super().__call__(*inputs)
 
     def forward(self, *arrays):
+        self.ctx = Context(self.function.__name__)
+        self.ctx.needs_input_grad = self.needs_input_grad
         inputs = [x.detach() if isinstance(x, Tensor) else x for x in self.inputs]
         del self.inputs
         with no_grad():
-            result = self.function.forward(self, *inputs, **self.kwargs)
+            result = self.function.forward(self.ctx, *inputs, **self.kwargs)
         self.results = result if isinstance(result, tuple) else (result,)
         for y in self.results:
             if not isinstance(y, Tensor):
@@ -193,25 +203,24 @@ class _Applied(Function):
             y.version = result.version  # forward may have saved its result
         super()._record(inputs, outputs)
         for y, result in zip(outputs, self.results, strict=True):
-            if any(result is constant for constant in self.constant):
+            if any(result is constant for constant in self.ctx._constant):
                 y._requires_grad, y.grad_fn = False, None
         self.outputs = [(y.shape, y.dtype) for y in outputs]
         self.expected = [x.shape if isinstance(x, Tensor) else None for x in inputs]
-        del self.results, self.constant
+        del self.results
 
     def backward(self, gy, wanted):
         grads = gy if self.returns_tuple else (gy,)
-        if self.materialize:
+        if self.ctx._materialize:
             grads = [self.k.zeros(*meta) if g is None else g for g, meta in zip(grads, self.outputs, strict=True)]
-        result = self.function.backward(self, *[None if g is None else Tensor(g) for g in grads])
+        result = self.function.backward(self.ctx, *[None if g is None else Tensor(g) for g in grads])
         result = result if isinstance(result, tuple) else (result,)
-        name = f"{self.function.__name__}.backward"
-        if len(result) != len(wanted):
-            raise RuntimeError(f"{name}: expected {len(wanted)} gradients, one per input of forward, got {len(result)}")
-        for i, g in enumerate(result):
+        name, n = f"{self.function.__name__}.backward", len(wanted)
+        if len(result) < n or any(g is not None for g in result[n:]):
+            raise RuntimeError(f"{name}: expected {n} gradients, one per input of forward, got {len(result)}")
+        for i, (g, shape) in enumerate(zip(result, self.expected, strict=False)):
             if g is not None and not isinstance(g, Tensor):
                 raise TypeError(f"{name}: expected tensors or None, got {type(g).__name__} for input {i}")
-            if g is not None and wanted[i] and g.shape != self.expected[i]:
-                raise RuntimeError(f"{name}: expected a gradient of shape {self.expected[i]} for input {i}, "
-                                   f"got {g.shape}")
-        return tuple([g.array.copy() if g is not None and w else None for g, w in zip(result, wanted, strict=True)])
+            if g is not None and wanted[i] and g.shape != shape:
+                raise RuntimeError(f"{name}: expected a gradient of shape {shape} for input {i}, got {g.shape}")
+        return tuple([g.array.copy() if g is not None and w else None for g, w in zip(result, wanted, strict=False)])
