@@ -1,12 +1,14 @@
 """Matrix products.
 
-matmul, y = a b: ga = gy b', gb = a' gy, each summed over the leading dimensions that were broadcast.
-linear, y = x w' + b: gx = gy w, gw = gy' x, gb = the sum of gy over its rows.
-bilinear, y_k = x1' W_k x2 + b_k, the sum over i, j of x1_i W_kij x2_j.
+y[..., m, n] = sum over k of a[..., m, k] b[..., k, n];
+ga = gy b', gb = a' gy, each summed over the dimensions along which its operand was broadcast.
 
-matmul takes (..., M, K) and (..., K, N); leading dimensions broadcast, a vector on the left is a row and on the right a
-column whose dimension the result does not have. linear takes input (..., K) and weight (N, K). Transposed views are
-multiplied as they lie. All raise TypeError for mixed dtypes, ValueError for shapes that do not fit.
+linear, with a bias: y = x w' + b, so gx = gy w, gw = gy' x, gb = the sum of the rows of gy.
+
+Shapes: a matrix is the last two dimensions, those before are a batch and broadcast. A vector on the left is one row, on
+the right one column, and the result lacks that dimension. An operand may be a transposed view: it is not copied.
+Operands have one dtype, which may be an integer dtype; then there is no gradient. All functions raise TypeError for
+other dtypes and ValueError for shapes that do not fit.
 """
 from math import prod
 
@@ -14,195 +16,257 @@ import numpy as np
 
 from kdl import types
 from kdl.autograd import Function
-from kdl.errors import expect
-from kdl.ops.common import array_of, floating, unbroadcast
+from kdl.errors import describe, expect, expect_type
+from kdl.ops.common import assign_, unbroadcast
 from kdl.tensor import Tensor, method
 
 __all__ = ["addmm", "baddbmm", "bilinear", "bmm", "dot", "linear", "matmul", "mm", "mv", "outer"]
 
 
-def linear(input, weight, bias=None):
-    """input weight' + bias for input (..., K), weight (N, K) or (K), bias (N) or a number's tensor: (..., N)."""
-    floating("linear", input=input, weight=weight, bias=bias)
-    expect(input.ndim >= 1 and weight.ndim in (1, 2) and input.array.shape[-1] == weight.array.shape[-1], "linear",
-           "input.shape[-1] == weight.shape[-1]", input=input, weight=weight)
-    expect(bias is None or (weight.ndim == 2 and bias.array.shape == weight.array.shape[:1]) or bias.ndim == 0,
-           "linear", "bias.shape == weight.shape[:1]", bias=bias, weight=weight)
-    if weight.ndim == 1 or (bias is not None and bias.ndim == 0):
-        y = matmul(input, weight.t())
-        return y if bias is None else y + bias
-    return Linear()(input, weight, bias)
-
-
-def bilinear(input1, input2, weight, bias=None):
-    """y_k = input1' weight_k input2 + bias_k for input1 (..., I), input2 (..., J), weight (K, I, J): (..., K)."""
-    floating("bilinear", input1=input1, input2=input2, weight=weight, bias=bias)
-    expect(weight.ndim == 3 and input1.ndim >= 1 and input1.shape[:-1] == input2.shape[:-1]
-           and (input1.shape[-1], input2.shape[-1]) == weight.shape[1:], "bilinear",
-           "inputs (..., weight.shape[1]) and (..., weight.shape[2])", input1=input1, input2=input2, weight=weight)
-    expect(bias is None or bias.shape == weight.shape[:1], "bilinear", "bias.shape == weight.shape[:1]", bias=bias,
-           weight=weight)
-    K, I, J = weight.shape
-    rows = prod(input1.shape[:-1])
-    products = (input1.reshape(rows, I, 1) * input2.reshape(rows, 1, J)).reshape(rows, I * J)
-    return linear(products, weight.reshape(K, I * J), bias).reshape(*input1.shape[:-1], K)
-
-
-@method(names=("matmul", "__matmul__"))
+@method
 def matmul(input, other):
-    """The matrix product of (..., M, K) and (..., K, N); of vectors the dot product. (numpy.matmul's rules.)"""
-    _same_dtype("matmul", input, other)
-    a, b = input.array.shape, other.array.shape
-    expect(a and b and a[-1] == b[-min(2, len(b))], "matmul", "input.shape[-1] == other.shape[-2]", input=input,
-           other=other)
-    if len(a) > 2 or len(b) > 2:
-        expect(_broadcast(a[:-2], b[:-2]), "matmul", "leading dimensions that broadcast", input=input, other=other)
-    if len(a) == 1 or len(b) == 1:
-        left = input.unsqueeze(0) if len(a) == 1 else input
-        right = other.unsqueeze(1) if len(b) == 1 else other
-        y = MatMul()(left, right)
-        y = y.squeeze(-1) if len(b) == 1 else y
-        return y.squeeze(-2 if len(b) > 1 else -1) if len(a) == 1 else y
+    """input other, for (..., M, K) or (K) and (..., K, N) or (K): the product of matrices or vectors."""
+    a, b = _shapes("matmul", input=input, other=other)
+    expect(a and b, "matmul", "operands with at least one dimension", input=input, other=other)
+    expect(a[-1] == b[-2 if len(b) > 1 else 0], "matmul", "input.shape[-1] == other.shape[-2] (or its length)",
+           input=input, other=other)
+    if len(a) > 2 and len(b) > 2:
+        expect(all(m == n or m == 1 or n == 1 for m, n in zip(a[-3::-1], b[-3::-1])), "matmul",
+               "batch dimensions that broadcast", input=input, other=other)
     return MatMul()(input, other)
 
 
+@method(names=("__matmul__",))
+def _operator(input, other):
+    """input @ other, which may be an array."""
+    return matmul(input, Tensor(other) if isinstance(other, np.ndarray) else other)
+
+
 @method(names=("__rmatmul__",))
-def _rmatmul(input, other):
-    return matmul(Tensor(np.asarray(other)), input)
+def _reflected(input, other):
+    """other @ input, for an array on the left."""
+    return matmul(Tensor(other) if isinstance(other, np.ndarray) else other, input)
 
 
 @method
 def mm(input, mat2):
-    """The product of two matrices, (M, K) and (K, N); nothing is broadcast."""
-    return _product("mm", (2, 2), input=input, mat2=mat2)
+    """input mat2, for (M, K) and (K, N)."""
+    a, b = _shapes("mm", input=input, mat2=mat2)
+    expect(len(a) == len(b) == 2 and a[1] == b[0], "mm", "input (M, K) and mat2 (K, N)", input=input, mat2=mat2)
+    return MatMul()(input, mat2)
 
 
 @method
 def bmm(input, mat2):
-    """The products of two batches of matrices, (B, M, K) and (B, K, N); nothing is broadcast."""
-    array_of("bmm", input), array_of("bmm", mat2, "mat2")
-    expect(input.ndim == mat2.ndim == 3 and input.shape[0] == mat2.shape[0], "bmm", "two batches of one length",
+    """input[i] mat2[i], for (B, M, K) and (B, K, N); the batch does not broadcast."""
+    a, b = _shapes("bmm", input=input, mat2=mat2)
+    expect(len(a) == len(b) == 3 and a[0] == b[0] and a[2] == b[1], "bmm", "input (B, M, K) and mat2 (B, K, N)",
            input=input, mat2=mat2)
-    return _product("bmm", (3, 3), input=input, mat2=mat2)
+    return MatMul()(input, mat2)
 
 
 @method
 def mv(input, vec):
-    """The product of a matrix (M, K) and a vector (K)."""
-    return _product("mv", (2, 1), input=input, vec=vec)
+    """input vec, for (M, K) and (K)."""
+    a, b = _shapes("mv", input=input, vec=vec)
+    expect(len(a) == 2 and len(b) == 1 and a[1] == b[0], "mv", "input (M, K) and vec (K)", input=input, vec=vec)
+    return MatMul()(input, vec)
 
 
 @method
 def dot(input, tensor):
-    """The sum of the products of two vectors' elements."""
-    return _product("dot", (1, 1), input=input, tensor=tensor)
+    """The sum of input[i] tensor[i], for two vectors of one length."""
+    a, b = _shapes("dot", input=input, tensor=tensor)
+    expect(len(a) == 1 and a == b, "dot", "two vectors of one length", input=input, tensor=tensor)
+    return MatMul()(input, tensor)
 
 
 @method
 def outer(input, vec2):
-    """Every product of an element of one vector with an element of the other: (M) and (N) give (M, N)."""
+    """input[i] vec2[j], for two vectors; as with `*`, any dtypes."""
     for name, x in (("input", input), ("vec2", vec2)):
-        expect(array_of("outer", x, name).ndim == 1, "outer", f"{name} to be a vector", **{name: x})
-    return input.unsqueeze(1) * vec2.unsqueeze(0)
+        expect_type(isinstance(x, Tensor), "outer", f"{name} to be a Tensor", **{name: type(x).__name__})
+    expect(input.ndim == vec2.ndim == 1, "outer", "two vectors", input=input, vec2=vec2)
+    return input.unsqueeze(1) * vec2
 
 
 @method
 def addmm(input, mat1, mat2, *, beta=1, alpha=1):
-    """beta input + alpha (mat1 mat2) for matrices (M, K) and (K, N); input broadcasts to (M, N)."""
-    return _add("addmm", input, mm(mat1, mat2), beta, alpha)
+    """beta input + alpha mat1 mat2, for (M, K) and (K, N); input broadcasts to (M, N), and is ignored if beta is 0."""
+    a, b = _shapes("addmm", mat1=mat1, mat2=mat2, input=input)[:2]
+    expect(len(a) == len(b) == 2 and a[1] == b[0], "addmm", "mat1 (M, K) and mat2 (K, N)", mat1=mat1, mat2=mat2)
+    return _weighted_sum("addmm", input, MatMul()(mat1, mat2), beta, alpha)
+
+
+@method
+def addmm_(input, mat1, mat2, *, beta=1, alpha=1):
+    """In-place `addmm`."""
+    return assign_(input, addmm(input, mat1, mat2, beta=beta, alpha=alpha))
 
 
 @method
 def baddbmm(input, batch1, batch2, *, beta=1, alpha=1):
-    """beta input + alpha (batch1 batch2) for batches (B, M, K) and (B, K, N); input broadcasts to (B, M, N)."""
-    return _add("baddbmm", input, bmm(batch1, batch2), beta, alpha)
+    """beta input + alpha batch1 batch2, for (B, M, K) and (B, K, N); as `addmm` otherwise."""
+    a, b = _shapes("baddbmm", batch1=batch1, batch2=batch2, input=input)[:2]
+    expect(len(a) == len(b) == 3 and a[0] == b[0] and a[2] == b[1], "baddbmm",
+           "batch1 (B, M, K) and batch2 (B, K, N)", batch1=batch1, batch2=batch2)
+    return _weighted_sum("baddbmm", input, MatMul()(batch1, batch2), beta, alpha)
+
+
+@method
+def baddbmm_(input, batch1, batch2, *, beta=1, alpha=1):
+    """In-place `baddbmm`."""
+    return assign_(input, baddbmm(input, batch1, batch2, beta=beta, alpha=alpha))
+
+
+def linear(input, weight, bias=None):
+    """input weight' + bias, for (..., K), (N, K) and (N), giving (..., N); or for weight (K), bias (), giving (...)."""
+    x, w, *_ = _shapes("linear", input=input, weight=weight, bias=bias)
+    expect(len(x) > 0 and len(w) in (1, 2) and x[-1] == w[-1], "linear",
+           "input (..., K) and weight (N, K) or (K)", input=input, weight=weight)
+    expect(bias is None or bias.array.shape == w[:-1], "linear", "bias.shape == weight.shape[:-1]", bias=bias,
+           weight=weight)
+    return Linear()(input, weight, bias)
+
+
+def bilinear(input1, input2, weight, bias=None):
+    """y[..., k] = sum over i, j of input1[..., i] weight[k, i, j] input2[..., j], + bias[k].
+
+    Shapes: (..., I), (..., J), (K, I, J) and (K) give (..., K); here the leading dimensions do not broadcast.
+    """
+    x1, x2, w, *_ = _shapes("bilinear", input1=input1, input2=input2, weight=weight, bias=bias)
+    expect(x1 and x2 and len(w) == 3 and x1[:-1] == x2[:-1] and (x1[-1], x2[-1]) == w[1:], "bilinear",
+           "input1 (..., I), input2 (..., J) and weight (K, I, J)", input1=input1, input2=input2, weight=weight)
+    expect(bias is None or bias.array.shape == w[:1], "bilinear", "bias.shape == weight.shape[:1]", bias=bias,
+           weight=weight)
+    K, I, J = w
+    rows = prod(x1[:-1])
+    mixed = linear(input1.reshape(rows, I), weight.permute(0, 2, 1).reshape(K * J, I))  # (rows, K J)
+    y = matmul(mixed.reshape(rows, K, J), input2.reshape(rows, J, 1)).reshape(*x1[:-1], K)
+    return y if bias is None else y + bias
 
 
 # --- arguments ---
-def _same_dtype(op, a, b):
-    array_of(op, a), array_of(op, b, "other")
-    if a.array.dtype != b.array.dtype:
-        raise TypeError(f"{op}: expected tensors of one dtype, got {a.dtype} and {b.dtype}")
+def _shapes(op, **tensors):
+    """The shapes of tensors of one dtype, of which the last may be None. Raises TypeError for others, and for bool."""
+    shapes, dtype = [], None
+    for name, x in tensors.items():
+        if not isinstance(x, Tensor):
+            if x is None and name == "bias":
+                continue
+            raise TypeError(f"{op}: expected {name} to be a Tensor, got {type(x).__name__}; use kdl.tensor(...)")
+        if dtype is None:
+            dtype = x.array.dtype
+        if x.array.dtype != dtype or dtype == types.boolean:
+            dtypes = {name: x.dtype for name, x in tensors.items() if isinstance(x, Tensor)}
+            raise TypeError(f"{op}: expected tensors of one dtype other than bool, got {describe(dtypes)}")
+        shapes.append(x.array.shape)
+    return shapes
 
 
-def _product(op, ndims, **operands):
-    (a_name, a), (b_name, b) = operands.items()
-    array_of(op, a, a_name), array_of(op, b, b_name)
-    _same_dtype(op, a, b)
-    expect((a.ndim, b.ndim) == ndims and a.shape[-1] == b.shape[-min(2, b.ndim)], op,
-           f"{ndims[0]}-D and {ndims[1]}-D operands that share their inner dimension", **operands)
-    return matmul(a, b)
-
-
-def _add(op, input, product, beta, alpha):
-    _same_dtype(op, input, product)
-    expect(_broadcast(input.shape, product.shape) == product.shape, op, "input to broadcast to the product",
-           input=input, product=product)
-    product = product if alpha == 1 else product * alpha
+def _weighted_sum(op, input, product, beta, alpha):
+    """beta input + alpha product, in the dtype and the shape of the product."""
+    expect(input.ndim <= product.ndim and all(m in (1, n) for m, n in zip(input.shape[::-1], product.shape[::-1])), op,
+           "an input that broadcasts to the product", input=input, product=product)
+    for name, factor in (("beta", beta), ("alpha", alpha)):
+        if type(factor) is not int:
+            kind = types.scalar_dtype(factor)
+            expect_type(kind is not None and types.category(kind) <= types.category(product.dtype), op,
+                        f"{name} to be a number for {product.dtype} tensors", **{name: repr(factor)})
+    if alpha != 1:
+        product = product * alpha
     return product if beta == 0 else product + (input if beta == 1 else input * beta)
 
 
-def _broadcast(a, b):
-    """The shape that two shapes broadcast to, or None; an empty shape is (1,) here, so that it counts as true."""
-    try:
-        return np.broadcast_shapes(a, b) or (1,)
-    except ValueError:
-        return None
-
-
 # --- Functions ---
-def _matrices(array, xp):
-    """The array, copied if its matrices are neither row- nor column-major, with at most two leading dimensions."""
-    item, (rows, columns) = array.dtype.itemsize, array.strides[-2:]
-    if array.size and not ((columns == item and rows >= array.shape[-1] * item)
-                           or (rows == item and columns >= array.shape[-2] * item)):
-        array = xp.ascontiguousarray(array)
-    return array
-
-
-def product(k, a, b):
-    """a b in a new array, by the namespace's kernel; leading dimensions broadcast."""
-    a, b = _matrices(a, k.xp), _matrices(b, k.xp)
-    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    y = k.empty((*batch, a.shape[-2], b.shape[-1]), a.dtype)
-    if len(batch) <= 2:
-        k.matmul_forward(a, b, y)
-    else:
-        whole = (prod(batch),)
-        k.matmul_forward(*[k.xp.broadcast_to(m, (*batch, *m.shape[-2:])).reshape(*whole, *m.shape[-2:])
-                           for m in (a, b)], y.reshape(*whole, *y.shape[-2:]))
-    return y
-
-
 class MatMul(Function):
     def forward(self, a, b):
-        self.a, self.b = a, b
-        return product(self.k, a, b)
+        self.shapes = a.shape, b.shape
+        self.a = a if self.needs_input_grad[1] else None
+        self.b = b if self.needs_input_grad[0] else None
+        y = product(self.k, _as_row(a), _as_column(b))
+        if a.ndim > 1 and b.ndim > 1:
+            return y
+        return y.reshape(y.shape[:-2] + a.shape[-2:-1] + (b.shape[-1:] if b.ndim > 1 else ()))
 
     def backward(self, gy, wanted):
+        a_shape, b_shape = self.shapes
+        if len(b_shape) == 1:
+            gy = gy.reshape(*gy.shape, 1)
+        if len(a_shape) == 1:
+            gy = gy.reshape(*gy.shape[:-1], 1, gy.shape[-1])
         ga = gb = None
         if wanted[0]:
-            ga = unbroadcast(product(self.k, gy, self.b.swapaxes(-1, -2)), self.a.shape)
+            ga = unbroadcast(product(self.k, gy, _as_column(self.b).swapaxes(-1, -2)), a_shape)
         if wanted[1]:
-            gb = unbroadcast(product(self.k, self.a.swapaxes(-1, -2), gy), self.b.shape)
+            a = _as_row(self.a)
+            if len(b_shape) <= 2:
+                a, gy = _folded(a), _folded(gy)  # the sum over the batch is part of the product
+            gb = product(self.k, a.swapaxes(-1, -2), gy)
+            gb = gb.reshape(b_shape) if len(b_shape) == 1 else unbroadcast(gb, b_shape)
         return ga, gb
 
 
 class Linear(Function):
     def forward(self, x, w, b):
-        rows = x.reshape(-1, w.shape[1]) if w.shape[1] else x.reshape(prod(x.shape[:-1]), 0)
-        self.x, self.w, self.shape = _matrices(rows, self.k.xp), _matrices(w, self.k.xp), x.shape
-        y = self.k.empty((len(rows), len(w)), x.dtype)
-        self.k.linear_forward(self.x, self.w, b, y)
-        return y.reshape(*x.shape[:-1], len(w))
+        self.shapes = x.shape, w.shape
+        self.x = x if self.needs_input_grad[1] else None
+        self.w = w if self.needs_input_grad[0] else None
+        x, w = _regular(_folded(x), self.k), _regular(_as_row(w), self.k)
+        y = self.k.empty((len(x), len(w)), x.dtype)
+        self.k.linear_forward(x, w, None if b is None else b.reshape(-1), y)
+        return y.reshape(self.shapes[0][:-1] + self.shapes[1][:-1])
 
     def backward(self, gy, wanted):
-        gy, gx, gw, gb = gy.reshape(len(self.x), len(self.w)), None, None, None
+        x_shape, w_shape = self.shapes
+        gy = gy.reshape(prod(x_shape[:-1]), prod(w_shape[:-1]))
+        gx = gw = gb = None
         if wanted[0]:
-            gx = product(self.k, gy, self.w).reshape(self.shape)
+            gx = product(self.k, gy, _as_row(self.w)).reshape(x_shape)
         if wanted[1]:
-            gw = product(self.k, gy.T, self.x)
+            gw = product(self.k, gy.T, _folded(self.x)).reshape(w_shape)
         if wanted[2]:
-            gb = self.k.empty((len(self.w),), gy.dtype)
-            self.k.linear_backward_b(_matrices(gy, self.k.xp), gb)
+            gb = self.k.empty(gy.shape[1:], gy.dtype)
+            self.k.linear_backward_b(_regular(gy, self.k), gb)
+            gb = gb.reshape(w_shape[:-1])
         return gx, gw, gb
+
+
+# --- arrays ---
+def product(k, a, b):
+    """a b for arrays (..., M, K) and (..., K, N), in a new array."""
+    if a.ndim > 2 and b.ndim == 2 and a.flags.c_contiguous:
+        return product(k, _folded(a), b).reshape(*a.shape[:-1], b.shape[-1])
+    a, b = _regular(a, k), _regular(b, k)
+    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2]) if a.ndim > 2 or b.ndim > 2 else ()
+    y = k.empty((*batch, a.shape[-2], b.shape[-1]), a.dtype)
+    if len(batch) <= 2:
+        k.matmul_forward(a, b, y)
+    else:  # the kernels take two batch dimensions: the first ones become one
+        flat = [k.xp.broadcast_to(m, batch + m.shape[-2:]).reshape(-1, batch[-1], *m.shape[-2:]) for m in (a, b)]
+        k.matmul_forward(*flat, y.reshape(-1, batch[-1], *y.shape[-2:]))
+    return y
+
+
+def _regular(array, k):
+    """The array, copied unless one of its last two strides is an element and the other spans at least that many."""
+    if array.flags.c_contiguous:
+        return array
+    (M, N), (down, right), item = array.shape[-2:], array.strides[-2:], array.dtype.itemsize
+    regular = (right == item and down >= N * item) or (down == item and right >= M * item)
+    return array if regular and down % item == right % item == 0 else k.xp.ascontiguousarray(array)
+
+
+def _folded(array):
+    """(..., K) as (rows, K)."""
+    return array if array.ndim == 2 else array.reshape(prod(array.shape[:-1]), array.shape[-1])
+
+
+def _as_row(array):
+    """A vector as a matrix of one row."""
+    return array.reshape(1, -1) if array.ndim == 1 else array
+
+
+def _as_column(array):
+    """A vector as a matrix of one column."""
+    return array.reshape(-1, 1) if array.ndim == 1 else array
