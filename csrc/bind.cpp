@@ -157,7 +157,7 @@ void call(py::handle module, const Export& op, const py::args& positional, const
     py::object workspace;
     if (op.workspace_bytes) workspace = make_workspace(module, op, op.workspace_bytes(values), values[op.visible()]);
     py::gil_scoped_release other_threads_may_run;  // a launch blocks while the stream's queue is full
-    op.call(values);
+    kdl::run(op, values);
   } catch (const kdl::ArgumentError& error) {
     throw py::value_error(kdl::join(op.name, ": ", error.what()));
   } catch (const kdl::DeviceError& error) {
@@ -184,4 +184,6 @@ PYBIND11_MODULE(KDL_MODULE, module) {
   module.attr("version") = KDL_VERSION;
   module.def("device_count", &kdl::device_count);
   module.def("compute_capability", &kdl::compute_capability);
+  module.def("set_option", &kdl::set_option);
+  module.def("counter", &kdl::counter);
 }

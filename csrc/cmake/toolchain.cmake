@@ -62,6 +62,27 @@ function(kdl_default_architectures nvcc list)
   set(${list} "${architectures}" PARENT_SCOPE)
 endfunction()
 
+# The directories of cuda_fp16.h and nv/target, which are all that the simt flavours take from CUDA: of a toolkit, or of the header packages
+# on PyPI (nvidia-cuda-runtime, nvidia-cuda-crt, nvidia-cuda-cccl).
+function(kdl_find_cuda_headers directories)
+  execute_process(COMMAND "${Python_EXECUTABLE}" -c "import nvidia.cu13; print(list(nvidia.cu13.__path__)[0])"
+    OUTPUT_VARIABLE pip_toolkit OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+  set(roots "")
+  if(KDL_NVCC)
+    execute_process(COMMAND "${KDL_NVCC}" --dryrun -x cu -E /dev/null ERROR_VARIABLE steps OUTPUT_QUIET)
+    if(steps MATCHES "INCLUDES=\"-I([^\"]+)\"")
+      list(APPEND roots "${CMAKE_MATCH_1}")
+    endif()
+  endif()
+  list(APPEND roots "${pip_toolkit}/include" "$ENV{CUDA_PATH}/include" /usr/local/cuda/include)
+  find_path(fp16 cuda_fp16.h PATHS ${roots} NO_DEFAULT_PATH NO_CACHE)
+  if(NOT fp16)
+    message(FATAL_ERROR "kdl: the simt kernels need CUDA's headers (no compiler, no GPU): install the toolkit, or "
+      "pip install nvidia-cuda-runtime nvidia-cuda-crt nvidia-cuda-cccl")
+  endif()
+  set(${directories} "${fp16}" "${fp16}/cccl" PARENT_SCOPE)
+endfunction()
+
 # pybind11 is a Python package: outside a pip build only Python knows where it is.
 macro(kdl_find_pybind11)
   execute_process(COMMAND "${Python_EXECUTABLE}" -m pybind11 --cmakedir OUTPUT_VARIABLE pybind11_ROOT OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)

@@ -5,6 +5,8 @@
 
 namespace kdl {
 
+void run(const Export& op, Value* values) { op.call(values); }
+
 int device_count() {
   int count = 0;
   const cudaError_t error = cudaGetDeviceCount(&count);
@@ -22,5 +24,9 @@ std::string compute_capability(int device) {
   if (error != cudaSuccess) throw DeviceError(join("compute_capability: device ", device, ": ", explain(error)));
   return join(major, ".", minor);
 }
+
+void set_option(const std::string& name, int64_t) { throw ArgumentError(join("the CUDA kernels have no option ", name)); }
+
+int64_t counter(const std::string& name) { throw ArgumentError(join("the CUDA kernels have no counter ", name)); }
 
 }  // namespace kdl

@@ -50,6 +50,8 @@ inline std::string_view source_file(std::string_view path) {
   return begin == path.npos ? path : path.substr(begin);
 }
 
+#if defined(__CUDACC__)
+
 inline std::string explain(cudaError_t error) {
   std::string text = join(cudaGetErrorName(error), " (", cudaGetErrorString(error), ")");
   if (error == cudaErrorNoKernelImageForDevice || error == cudaErrorUnsupportedPtxVersion) {
@@ -98,6 +100,13 @@ void launch_typed(const Launch& shape, void (*)(Params...), typename Type<Params
   void* addresses[] = {const_cast<void*>(static_cast<const void*>(&arguments))...};
   launch_untyped(shape, reinterpret_cast<const void*>(kernel), __PRETTY_FUNCTION__, addresses);
 }
+}  // namespace kdl
+#else
+}  // namespace kdl
+#include "simt/launch.h"
+#endif
+
+namespace kdl {
 
 template <auto kernel, class... Args> void launch(const Launch& shape, const Args&... args) { launch_typed<kernel>(shape, kernel, args...); }
 

@@ -1,0 +1,13 @@
+// The launch helper for a host compiler: the kernel is an ordinary function, called once per thread. Included by kdl/launch.h.
+#pragma once
+#include "simt/engine.h"
+
+namespace kdl {
+
+template <auto kernel, class... Params>
+void launch_typed(const Launch& shape, void (*)(Params...), typename Type<Params>::type... arguments) {
+  expect(shape.cluster.x * shape.cluster.y * shape.cluster.z == 1 && !shape.cooperative, "simt emulates neither clusters nor cooperative launches");
+  simt::run(kernel_name(__PRETTY_FUNCTION__), {shape.blocks, shape.threads, shape.shared_bytes}, [&] { kernel(arguments...); });
+}
+
+}  // namespace kdl
