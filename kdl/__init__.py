@@ -16,9 +16,9 @@ from kdl.ops.maths import *
 from kdl.ops.reduce import *
 from kdl.ops.select import *
 from kdl.ops.shape import *
+from kdl.ops.softmax import log_softmax, softmax
 from kdl.ops.sorting import *
 from kdl.random import *
-from kdl.ops.softmax import log_softmax, softmax
 from kdl.serialization import load, save
 from kdl.tensor import Size, Tensor
 from kdl.types import (bfloat16, boolean as bool, channels_last, channels_last_3d, contiguous_format, device, float16,

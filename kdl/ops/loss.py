@@ -6,6 +6,7 @@ mistake. Losses with a margin stand in kdl/ops/margin.py, those over classes in 
 """
 import math
 
+from kdl import types
 from kdl.autograd import Function
 from kdl.errors import expect, expect_type
 from kdl.ops.common import array_of, floating, quiet, unbroadcast
@@ -147,7 +148,8 @@ def gaussian_nll_loss(input, target, var, full=False, eps=1e-06, reduction="mean
             differing = [v for x, v in zip(shape, have, strict=False) if x != v]
             expect(len(shape) == len(have) and differing in ([], [1]), op,
                    "var of input's shape, without its last dimension, or with one of length 1", var=var, input=input)
-        expect(not (var.array < 0).any(), op, "var >= 0", smallest=var.array.min(initial=0))
+        low = var.array.min() if var.array.size else 0
+        expect(not low < 0, op, "var >= 0", smallest=low)
     else:
         expect_type(isinstance(var, float), op, "var to be a Tensor or a float", var=type(var).__name__)
         expect(not var < 0, op, "var >= 0", var=var)
@@ -193,6 +195,11 @@ def evaluated(op, function, *operands, integers="refuse"):
     return apply(lambda: function, Rule(op, integers, "promote"), *operands)
 
 
+def wide(dtype):
+    """What losses of that dtype are computed in."""
+    return types.float32 if dtype in types.HALVES else dtype
+
+
 def reduced(loss, reduction):
     """A tensor of losses, reduced."""
     return loss if reduction == "none" else mean(loss) if reduction == "mean" else sum_of(loss)
@@ -227,12 +234,13 @@ class Elementwise(Loss):
 
     def forward(self, *operands):
         loss = self.value(self.k.xp, *operands)
-        self.operands, self.divisor = operands, loss.size
+        self.operands, self.shape, self.divisor = operands, loss.shape, loss.size
         return self.reduce(loss, loss.dtype)
 
     def backward(self, g, wanted):
-        derivatives = self.derivatives(self.k.xp, self.spread(g), *self.operands)
-        return tuple([unbroadcast(derivative(), x.shape) if w and derivative else None
+        xp = self.k.xp
+        derivatives = self.derivatives(xp, self.spread(g), *self.operands)
+        return tuple([unbroadcast(xp.broadcast_to(derivative(), self.shape), x.shape) if w and derivative else None
                       for w, derivative, x in zip(wanted, derivatives, self.operands, strict=True)])
 
 
@@ -315,14 +323,16 @@ class BinaryCrossEntropyWithLogits(Elementwise):
         return (1 - y) * x + (1 + (p - 1) * y) * xp.logaddexp(0, -x)
 
     def derivatives(self, xp, g, x, y, p=None):
-        def sigmoid():
-            e = xp.exp(-xp.abs(x))
-            return xp.where(x >= 0, 1, e) / (1 + e)
         if p is None:
-            return lambda: g * (sigmoid() - y), lambda: -g * x
-        c = 1 + (p - 1) * y
-        return (lambda: g * (1 - y - c * (1 - sigmoid())), lambda: g * ((p - 1) * xp.logaddexp(0, -x) - x),
-                lambda: g * y * xp.logaddexp(0, -x))
+            return lambda: g * (sigmoid(xp, x) - y), lambda: -g * x
+        return (lambda: g * (1 - y - (1 + (p - 1) * y) * sigmoid(xp, -x)),
+                lambda: g * ((p - 1) * xp.logaddexp(0, -x) - x), lambda: g * y * xp.logaddexp(0, -x))
+
+
+def sigmoid(xp, x):
+    """1 / (1 + exp(-x)), by way of exp(-|x|), which cannot overflow."""
+    e = xp.exp(-xp.abs(x))
+    return xp.where(x >= 0, 1, e) / (1 + e)
 
 
 class Divergence(Elementwise):

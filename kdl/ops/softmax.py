@@ -14,7 +14,7 @@ from kdl import types
 from kdl.autograd import Function
 from kdl.errors import expect, expect_type
 from kdl.ops.common import array_of, dense, dimension, floating, like, quiet
-from kdl.ops.loss import Loss, check_reduction
+from kdl.ops.loss import Loss, check_reduction, wide
 from kdl.tensor import array_module, channels_to_end, method
 
 __all__ = ["cross_entropy", "log_softmax", "nll_loss", "softmax", "softmin"]
@@ -159,11 +159,6 @@ def _label_rows(k, target, columns):
     return k.xp.ascontiguousarray(target, types.int64).reshape(columns.shape[0], columns.shape[2])
 
 
-def _wide(dtype):
-    """What losses of that dtype are computed in."""
-    return types.float32 if dtype in types.HALVES else dtype
-
-
 # --- softmax ---
 class Softmax(Function):
     """Along one dimension, by the kernels `<stem>_forward` and `<stem>_backward`; backward needs y alone."""
@@ -215,7 +210,7 @@ class ClassLoss(Loss):
         used = labels != self.ignore_index
         if weight is None:
             return self.k.xp.count_nonzero(used)
-        return weight[labels[used]].sum(dtype=_wide(weight.dtype))
+        return weight[labels[used]].sum(dtype=wide(weight.dtype))
 
 
 class CrossEntropy(ClassLoss):
@@ -224,7 +219,7 @@ class CrossEntropy(ClassLoss):
         x = dense(x)
         columns = _class_columns(x)
         labels = _label_rows(self.k, target, columns)
-        loss, peak, total = [self.k.empty(labels.shape, _wide(x.dtype)) for _ in range(3)]
+        loss, peak, total = [self.k.empty(labels.shape, wide(x.dtype)) for _ in range(3)]
         self.k.cross_entropy_forward(columns, labels, weight, loss, peak, total, self.ignore_index,
                                      self.label_smoothing)
         self.saved = x, labels, weight, peak, total
@@ -246,7 +241,7 @@ class SoftCrossEntropy(ClassLoss):
         x = dense(x)
         target = like(target, x)
         columns = _class_columns(x)
-        loss, peak, total, mass = [self.k.empty(columns.shape[::2], _wide(x.dtype)) for _ in range(4)]
+        loss, peak, total, mass = [self.k.empty(columns.shape[::2], wide(x.dtype)) for _ in range(4)]
         self.k.soft_cross_entropy_forward(columns, _class_columns(target), weight, loss, peak, total, mass,
                                           self.label_smoothing)
         self.saved = x, target, weight, peak, total, mass
@@ -285,7 +280,7 @@ class NLLLoss(ClassLoss):
         used = labels != self.ignore_index
         t = xp.where(used, labels, 0)
         self.index = xp.arange(t.shape[0])[:, None], t, xp.arange(t.shape[1])
-        self.w = xp.ones(t.shape, _wide(x.dtype)) if weight is None else weight[t].astype(_wide(x.dtype), copy=False)
+        self.w = xp.ones(t.shape, wide(x.dtype)) if weight is None else weight[t].astype(wide(x.dtype), copy=False)
         self.x, self.used, self.divisor = x, used, self.total_weight(labels, weight)
         return self.result(xp.where(used, -self.w * columns[self.index], 0), x)
 

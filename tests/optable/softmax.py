@@ -2,8 +2,8 @@ from tests.optable import case, integers, normal, op, positive, probabilities
 
 
 def along_a_dimension(name):
-    op(name, case(normal(4, 5), 1), case(normal(4, 5), 0), case(normal(2, 3, 4, 5), 1),
-       case(normal(2, 3, 4, 5), dim=-1), case(normal(2, 3, 4, 5), -2), case(normal(2, 3, 2, 3, 2), 1), case(normal(7), 0), case(normal(), -1),
+    op(name, case(normal(4, 5), 1), case(normal(4, 5), 0), case(normal(2, 3, 4, 5), 1), case(normal(2, 3, 4, 5), -2),
+       case(normal(2, 3, 4, 5), dim=-1), case(normal(2, 3, 2, 3, 2), 1), case(normal(7), 0), case(normal(), -1),
        case(normal(1, 1), 1), case(normal(3, 1, 2), 1), case(normal(0, 3), 1), case(normal(3, 0), 1),
        case(normal(2, 0, 3), 1), case(normal(3, 300), 1), case(normal(1, 2, 300), 1), case(normal(40, 900), 1),
        case(normal(2, 40, 450), 1))
