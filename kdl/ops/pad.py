@@ -46,8 +46,10 @@ def _check(mode, value, shape, pairs, after, padded):
            f"1, 2 or 3 padded dimensions behind 1 or 2 others in mode {mode!r}", **facts)
     expect(min(shape[-padded:]) > 0 and min(after[-padded:]) > 0 and 0 not in shape[1:], "pad",
            f"lengths above 0 before and after padding in mode {mode!r}", **facts)
+    inside = [n + (min(left, 0) + min(right, 0) if mode == "circular" else 0)
+              for n, (left, right) in zip(shape[-padded:], facts["pad"], strict=True)]
     spare = {"reflect": 1, "circular": 0}.get(mode)
-    expect(spare is None or all(max(p) <= n - spare for n, p in zip(shape[-padded:], facts["pad"], strict=True)), "pad",
+    expect(spare is None or all(max(p) <= n - spare for n, p in zip(inside, facts["pad"], strict=True)), "pad",
            f"padding of at most the length{' - 1' if spare else ''} in mode {mode!r}", **facts)
 
 

@@ -199,7 +199,7 @@ class Permute(Function):
 
 
 Tensor.T = property(lambda x: Permute(tuple(range(x.array.ndim))[::-1])(x), doc="All dimensions in reverse order.")
-Tensor.mT = property(adjoint, doc="The last two dimensions exchanged.")
+Tensor.mT = property(lambda x: transpose(matrices("mT", x), -2, -1), doc="The last two dimensions exchanged.")
 
 
 # --- elements repeated without a copy ---
