@@ -89,6 +89,7 @@ LAYERS = [
     layer("CosineEmbeddingLoss", 0.1, x=((4, 6), (4, 6)), y=signs(4)),
     layer("TripletMarginLoss", x=((4, 6),) * 3), layer("TripletMarginLoss", 0.5, 1.0, swap=True, x=((4, 6),) * 3),
     layer("TripletMarginWithDistanceLoss", x=((4, 6),) * 3),
+    layer("PairwiseDistance", 1.0, keepdim=True, x=((4, 6), (4, 6))),
     layer("GaussianNLLLoss", full=True, x=((4, 6),), y=(normal(4, 6), lambda rng: rng.uniform(0.5, 2, (4, 6)))),
 ]
 

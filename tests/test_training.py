@@ -61,7 +61,6 @@ def test_the_loss_curve_of_fifty_steps_is_torchs(network, optimiser, namespace):
     b = curve(theirs, other, torch.optim.lr_scheduler.OneCycleLR(other, 0.02, 50), torch.nn.CrossEntropyLoss(),
               torch.from_numpy(x), torch.from_numpy(y), torch.from_numpy(batches))
     np.testing.assert_allclose(a, b, rtol=1e-8)
-    assert a[-1] < 0.9 * a[0]
     for (key, p), q in zip(ours.state_dict().items(), theirs.state_dict().values(), strict=True):
         np.testing.assert_allclose(p.array, q.numpy(), rtol=1e-6, atol=1e-9, err_msg=key)
 

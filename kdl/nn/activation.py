@@ -6,7 +6,7 @@ from kdl.nn.module import Module
 from kdl.nn.parameter import new_parameter
 
 __all__ = ["CELU", "ELU", "GELU", "GLU", "SELU", "Hardshrink", "Hardsigmoid", "Hardswish", "Hardtanh", "LeakyReLU",
-           "LogSigmoid", "Mish", "PReLU", "RReLU", "ReLU", "ReLU6", "SiLU", "Sigmoid", "Softplus", "Softshrink",
+           "LogSigmoid", "Mish", "PReLU", "ReLU", "ReLU6", "SiLU", "Sigmoid", "Softplus", "Softshrink",
            "Softsign", "Tanh", "Tanhshrink", "Threshold"]
 
 
@@ -134,18 +134,6 @@ class LeakyReLU(_Activation):
 
     def forward(self, input):
         return F.leaky_relu(input, self.negative_slope, self.inplace)
-
-
-class RReLU(_Activation):
-    """F.rrelu: a slope below 0 drawn for every element in training, the middle one in evaluation."""
-    shown = ("lower", "upper")
-
-    def __init__(self, lower=1 / 8, upper=1 / 3, inplace=False):
-        super().__init__()
-        self.lower, self.upper, self.inplace = lower, upper, inplace
-
-    def forward(self, input):
-        return F.rrelu(input, self.lower, self.upper, self.training, self.inplace)
 
 
 class PReLU(_Activation):
