@@ -47,14 +47,13 @@ def prelu_backward_x(x, weight, gy, gx):
 @widened("gw")
 def prelu_backward_w(x, gy, gw):
     outer, channels, inner = x.shape
-    if inner == 1 and channels > 1:
-        partial = np.empty((-(-outer // _ROWS), channels), x.dtype)
-        _prelu_sums_of_columns(x[:, :, 0], gy[:, :, 0], partial)
-        gw[...] = partial.sum(0, dtype=np.float64)
+    if inner < _ROWS:
+        partial = np.empty((-(-outer // _ROWS), channels, inner), x.dtype)
+        _prelu_sums_of_columns(*[a.reshape(len(a), channels * inner) for a in (x, gy, partial)])
     else:
         partial = np.empty((outer, channels, -(-inner // _BLOCK)), x.dtype)
         _prelu_sums_of_blocks(x, gy, partial)
-        gw[...] = partial.sum((0, 2), dtype=np.float64)
+    gw[...] = partial.sum((0, 2), dtype=np.float64)
 
 
 @elementwise("y")
@@ -299,13 +298,22 @@ def mish_backward(x, gy, gx):
 
 
 @widened("y")
+@jit(serial_below=1 << 16)
 def glu_forward(x, y):
-    _glu_forward(x, y)
+    for o in prange(y.shape[0]):
+        for i in range(y.shape[1]):
+            y[o, i] = x[o, 0, i] * sigmoid(x[o, 1, i])
 
 
 @widened("gx")
+@jit(serial_below=1 << 16)
 def glu_backward(x, gy, gx):
-    _glu_backward(x, gy, gx)
+    T = x.dtype.type
+    for o in prange(gy.shape[0]):
+        for i in range(gy.shape[1]):
+            s = sigmoid(x[o, 1, i])
+            gx[o, 0, i] = gy[o, i] * s
+            gx[o, 1, i] = gy[o, i] * x[o, 0, i] * (s * (T(1) - s))
 
 
 # --- formulas in common ---
@@ -326,7 +334,7 @@ def _tanh_softplus(x):
     return n / d, T(4) * (T(1) + a) * (a if x < T(0) else a * a) / (d * d)
 
 
-# --- loops over (outer, channels, inner) ---
+# --- prelu's loops over (outer, channels, inner) ---
 _BLOCK = 4096  # elements that one task takes from a row
 _ROWS = 256    # rows that one task sums, column by column
 
@@ -366,9 +374,11 @@ def _prelu_sums_of_blocks(x, gy, partial):
     T = x.dtype.type
     for task in prange(partial.size):
         o, c, b = task // (channels * blocks), task // blocks % channels, task % blocks
+        block = slice(b * _BLOCK, (b + 1) * _BLOCK)
+        row, g = x[o, c, block], gy[o, c, block]  # not x[o, c, i]: an index that may be negative is not vectorised
         total = T(0)
-        for i in range(b * _BLOCK, min((b + 1) * _BLOCK, x.shape[2])):
-            total += T(0) if x[o, c, i] > T(0) else x[o, c, i] * gy[o, c, i]
+        for i in range(row.size):
+            total += T(0) if row[i] > T(0) else row[i] * g[i]
         partial[o, c, b] = total
 
 
@@ -380,26 +390,3 @@ def _prelu_sums_of_columns(x, gy, partial):
         for o in range(b * _ROWS, min((b + 1) * _ROWS, x.shape[0])):
             for c in range(x.shape[1]):
                 partial[b, c] += T(0) if x[o, c] > T(0) else x[o, c] * gy[o, c]
-
-
-@jit(serial_below=1 << 16)
-def _glu_forward(x, y):
-    outer, inner = y.shape
-    blocks = -(-inner // _BLOCK)
-    for task in prange(outer * blocks):
-        o, b = task // blocks, task % blocks
-        for i in range(b * _BLOCK, min((b + 1) * _BLOCK, inner)):
-            y[o, i] = x[o, 0, i] * sigmoid(x[o, 1, i])
-
-
-@jit(serial_below=1 << 16)
-def _glu_backward(x, gy, gx):
-    outer, inner = gy.shape
-    T = x.dtype.type
-    blocks = -(-inner // _BLOCK)
-    for task in prange(outer * blocks):
-        o, b = task // blocks, task % blocks
-        for i in range(b * _BLOCK, min((b + 1) * _BLOCK, inner)):
-            s = sigmoid(x[o, 1, i])
-            gx[o, 0, i] = gy[o, i] * s
-            gx[o, 1, i] = gy[o, i] * x[o, 0, i] * (s * (T(1) - s))
