@@ -1,6 +1,5 @@
 """DataLoader: the batches of an epoch, in an order that the seed fixes, made ahead in a thread when wanted."""
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
 import numpy as np
@@ -70,6 +69,7 @@ class DataLoader:
         return (self.collate_fn or default_collate)([self.dataset[int(i)] for i in indices])
 
     def _prefetched(self, batches):
+        from concurrent.futures import ThreadPoolExecutor  # and logging with it: 4 ms of `import kdl`
         pool = ThreadPoolExecutor(1, thread_name_prefix="kdl.data")
         try:
             pending = deque(pool.submit(self._fetch, indices) for indices in islice(batches, self.prefetch_factor))
