@@ -66,6 +66,7 @@ def prelu(input, weight):
     Shapes: input (N, C, ...) with weight (C,), or any input with one weight, (1,) or (). Raises ValueError for other
     shapes, TypeError for dtypes that differ or are not floating-point. (He et al., 2015.)
     """
+    floating("prelu", weight=weight)
     floating("prelu", input=input, weight=weight)
     expect(weight.ndim <= 1, "prelu", "weight to be 0-d or 1-d", weight=weight)
     if weight.array.size != 1:
