@@ -17,7 +17,7 @@ import numpy as np
 from kdl import types
 from kdl.autograd import Function
 from kdl.errors import describe, expect, expect_type
-from kdl.ops.common import assign_, unbroadcast
+from kdl.ops.common import assign_, quiet, unbroadcast
 from kdl.tensor import Tensor, method
 
 __all__ = ["addmm", "baddbmm", "bilinear", "bmm", "dot", "linear", "matmul", "mm", "mv", "outer"]
@@ -180,6 +180,7 @@ def _weighted_sum(op, input, product, beta, alpha):
 
 # --- Functions ---
 class MatMul(Function):
+    @quiet
     def forward(self, a, b):
         self.shapes = a.shape, b.shape
         self.a = a if self.needs_input_grad[1] else None
@@ -189,6 +190,7 @@ class MatMul(Function):
             return y
         return y.reshape(y.shape[:-2] + a.shape[-2:-1] + (b.shape[-1:] if b.ndim > 1 else ()))
 
+    @quiet
     def backward(self, gy, wanted):
         a_shape, b_shape = self.shapes
         if len(b_shape) == 1:
@@ -208,15 +210,17 @@ class MatMul(Function):
 
 
 class Linear(Function):
+    @quiet
     def forward(self, x, w, b):
         self.shapes = x.shape, w.shape
         self.x = x if self.needs_input_grad[1] else None
         self.w = w if self.needs_input_grad[0] else None
         x, w = _regular(_folded(x), self.k), _regular(_as_row(w), self.k)
-        y = self.k.empty((len(x), len(w)), x.dtype)
-        self.k.linear_forward(x, w, None if b is None else b.reshape(-1), y)
-        return y.reshape(self.shapes[0][:-1] + self.shapes[1][:-1])
+        y = self.k.empty(self.shapes[0][:-1] + self.shapes[1][:-1], x.dtype)
+        self.k.linear_forward(x, w, None if b is None else b.reshape(-1), y.reshape(len(x), len(w)))
+        return y
 
+    @quiet
     def backward(self, gy, wanted):
         x_shape, w_shape = self.shapes
         gy = gy.reshape(prod(x_shape[:-1]), prod(w_shape[:-1]))
@@ -243,8 +247,9 @@ def product(k, a, b):
     if len(batch) <= 2:
         k.matmul_forward(a, b, y)
     else:  # the kernels take two batch dimensions: the first ones become one
-        flat = [k.xp.broadcast_to(m, batch + m.shape[-2:]).reshape(-1, batch[-1], *m.shape[-2:]) for m in (a, b)]
-        k.matmul_forward(*flat, y.reshape(-1, batch[-1], *y.shape[-2:]))
+        lead = prod(batch[:-1]), batch[-1]
+        flat = [k.xp.broadcast_to(m, batch + m.shape[-2:]).reshape(*lead, *m.shape[-2:]) for m in (a, b)]
+        k.matmul_forward(*flat, y.reshape(*lead, *y.shape[-2:]))
     return y
 
 
