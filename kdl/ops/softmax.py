@@ -10,8 +10,10 @@ another computes the gradient; neither p nor l is stored. C is dimension 1 of (N
 """
 import math
 
+import numpy as np
+
 from kdl import types
-from kdl.autograd import Function
+from kdl.autograd import Function, is_grad_enabled
 from kdl.errors import expect, expect_type
 from kdl.ops.common import array_of, dense, dimension, floating, like, quiet
 from kdl.ops.loss import Loss, check_reduction, wide
@@ -41,7 +43,7 @@ def log_softmax(input, dim, dtype=None):
 def softmin(input, dim, dtype=None):
     """softmax(-x). Shape: any. Raises IndexError for dim, TypeError unless floating-point."""
     array_of("softmin", input)
-    return softmax(-input, dim, dtype)
+    return _apply("softmin", Softmax, -input, dim, dtype)
 
 
 def cross_entropy(input, target, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean",
@@ -104,6 +106,7 @@ def _check_classes(op, input, weight):
     shape = input.array.shape
     expect(shape, op, "input of shape (N, C, ...) or (C)", input=input)
     C = shape[min(1, len(shape) - 1)]
+    expect(C, op, "at least one class", input=input)
     if weight is not None:
         expect(array_of(op, weight, "weight").shape == (C,), op, f"a weight for each of {C} classes", weight=weight,
                input=input)
@@ -116,9 +119,9 @@ def _constant(op, input, weight):
     if weight is None:
         return None
     floating(op, input=input, weight=weight)
-    expect(not weight.requires_grad, op, "a weight that does not require grad; use weight.detach()",
-           weight__requires_grad=True)
-    return weight.array
+    expect(not (weight.requires_grad and is_grad_enabled()), op,
+           "a weight that does not require grad for class labels; use weight.detach()", weight__requires_grad=True)
+    return dense(weight.array)
 
 
 def _check_labels(op, input, target, C, ignore_index, alternative=""):
@@ -130,7 +133,8 @@ def _check_labels(op, input, target, C, ignore_index, alternative=""):
     expect_type(labels.dtype in (types.int64, types.uint8), op, "class labels of dtype int64; use target.long()",
                 target__dtype=labels.dtype)
     expect_type(isinstance(ignore_index, int), op, "ignore_index to be an int", ignore_index=ignore_index)
-    if not labels.size or (labels.min() >= 0 and labels.max() < C):
+    unsigned = labels.view(np.uint64) if labels.dtype == types.int64 else labels  # negative ones become huge
+    if not labels.size or unsigned.max() < C:
         return
     xp = array_module(labels)
     bad = xp.argwhere(((labels < 0) | (labels >= C)) & (labels != ignore_index))
@@ -155,8 +159,8 @@ def _class_columns(array):
 
 
 def _label_rows(k, target, columns):
-    """The labels as (outer, inner), in the order of the columns' rows."""
-    return k.xp.ascontiguousarray(target, types.int64).reshape(columns.shape[0], columns.shape[2])
+    """The labels as (outer, inner), in the order of the columns; a copy, which stays what it was when checked."""
+    return k.xp.array(target, types.int64, order="C").reshape(columns.shape[0], columns.shape[2])
 
 
 # --- softmax ---
@@ -204,13 +208,12 @@ class ClassLoss(Loss):
         return self.k.xp.full(rows.shape, g, rows.dtype)
 
     def total_weight(self, labels, weight):
-        """What the mean divides by: the weights of the labels, added up."""
+        """What the mean divides by: the weights of the labels, added up; NaN where that is 0."""
         if self.reduction != "mean":
             return None
         used = labels != self.ignore_index
-        if weight is None:
-            return self.k.xp.count_nonzero(used)
-        return weight[labels[used]].sum(dtype=wide(weight.dtype))
+        total = self.k.xp.count_nonzero(used) if weight is None else weight[labels[used]].sum(dtype=wide(weight.dtype))
+        return float(total) or math.nan
 
 
 class CrossEntropy(ClassLoss):
@@ -239,7 +242,7 @@ class SoftCrossEntropy(ClassLoss):
 
     def forward(self, x, target, weight):
         x = dense(x)
-        target = like(target, x)
+        target, weight = like(target, x), None if weight is None else dense(weight)
         columns = _class_columns(x)
         loss, peak, total, mass = [self.k.empty(columns.shape[::2], wide(x.dtype)) for _ in range(4)]
         self.k.soft_cross_entropy_forward(columns, _class_columns(target), weight, loss, peak, total, mass,

@@ -66,11 +66,11 @@ op("multi_margin_loss", *[case(normal(6, 5), integers(0, 5, 6), p, reduction=red
                           for weight in ({}, {"weight": positive(5).constant()})
                           for reduction in ("mean", "sum", "none")],
    case(normal(6, 5), integers(0, 5, 6), margin=0.3), case(normal(5), integers(0, 5), reduction="none"),
-   case(normal(5), integers(0, 5, 1), 2, 0.5, reduction="none"), case(normal(3, 1), integers(0, 1, 3)), halves=False)
+   case(normal(5), integers(0, 5, 1), 2, 0.5, reduction="none"), case(normal(3, 1), integers(0, 1, 3)))
 op("multilabel_margin_loss", *[case(normal(6, 5), integers(-1, 5, 6, 5), reduction=reduction)
                                for reduction in ("mean", "sum", "none")],
    case(normal(6, 5), integers(0, 5, 6, 5)), case(normal(6, 5), integers(-1, 0, 6, 5), reduction="none"),
-   case(normal(5), integers(-1, 5, 5)), case(normal(3, 1), integers(-1, 1, 3, 1)), halves=False)
+   case(normal(5), integers(-1, 5, 5)), case(normal(3, 1), integers(-1, 1, 3, 1)))
 op("multilabel_soft_margin_loss", *[case(normal(6, 5), unit(6, 5), reduction=reduction)
                                     for reduction in ("mean", "sum", "none")],
    case(normal(6, 5), unit(6, 5), positive(5)), case(normal(5), unit(5)),
