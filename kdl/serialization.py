@@ -11,6 +11,7 @@ import zlib
 
 import numpy as np
 
+from kdl import types
 from kdl.tensor import Tensor
 
 __all__ = ["load", "save"]
@@ -47,10 +48,9 @@ def load(path, device=None):
     except FileNotFoundError:
         raise FileNotFoundError(f"load: no such file: {path}") from None
     except (SafetensorError, OSError, AttributeError, TypeError) as error:
-        raise ValueError(f"load: {path} is not a complete safetensors file: {error}") from None
+        raise ValueError(f"load: {path} cannot be read as a safetensors file: {error}") from None
     if "kdl" not in metadata:
-        tensors = {name: Tensor(array) for name, array in arrays.items()}
-        return tensors if device is None else {name: x.to(device) for name, x in tensors.items()}
+        return {name: _foreign(path, name, array, device) for name, array in arrays.items()}
     try:
         content = json.loads(metadata["kdl"])
         version, tree, checksum = content["version"], content["tree"], content["crc32"]
@@ -104,6 +104,15 @@ def _decode(node, arrays, device):
     if kind == "tuple":
         return tuple([_decode(item, arrays, device) for item in content])
     return {_decode(key, arrays, device): _decode(value, arrays, device) for key, value in content}
+
+
+def _foreign(path, name, array, device):
+    """A tensor of a file that `save` did not write."""
+    try:
+        types.as_dtype(array.dtype)
+    except TypeError as error:
+        raise ValueError(f"load: {path}: tensor {name!r} has no dtype of kdl's: {error}") from None
+    return Tensor(array) if device is None else Tensor(array).to(device)
 
 
 def _checksum(arrays, tree):

@@ -445,3 +445,13 @@ def test_parameters():
         nn.Parameter([1.0])
     p.tag = "decay"
     assert copy.deepcopy(p).array is not p.array
+
+
+def test_backward_hooks_let_other_outputs_pass():
+    class Named(nn.Module):
+        def forward(self, x):
+            return {"y": x * 2}
+
+    m = Named()
+    m.register_full_backward_hook(lambda module, grad_input, grad_output: None)
+    assert m(nn.Parameter(np.ones(1)))["y"].requires_grad

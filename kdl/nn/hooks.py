@@ -31,7 +31,9 @@ class BackwardWatch:
         return args
 
     def leave(self, result):
-        """The output, or tuple of outputs, behind a gate."""
+        """The output, or tuple of outputs, behind a gate; anything else is not watched."""
+        if not isinstance(result, (Tensor, tuple, list)):
+            return result
         single = isinstance(result, Tensor)
         outputs, self.outputs = _through_gate((result,) if single else tuple(result), self._outputs_ready)
         self.n_outputs = len(outputs)
