@@ -20,5 +20,5 @@ def describe(facts):
 
 
 def _show(value):
-    shown = hasattr(value, "shape") and not isinstance(value, (tuple, np.dtype))
+    shown = hasattr(value, "shape") and not isinstance(value, (tuple, np.dtype, np.generic))
     return str(tuple(value.shape)) if shown else str(value)
