@@ -125,7 +125,7 @@ def _cast(array, dtype, copy=False):
     if dtype.kind in "iu" and array.dtype.kind in "iu" and array.size:
         limits = np.iinfo(dtype)
         expect(limits.min <= array.min() and array.max() <= limits.max, "tensor", f"integers that {dtype} holds",
-               smallest=array.min(), largest=array.max())
+               smallest=int(array.min()), largest=int(array.max()))
     with np.errstate(all="ignore"):
         return array.astype(dtype)
 

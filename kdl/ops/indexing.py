@@ -150,6 +150,8 @@ class Assign(Function):
 def _write(array, basic, advanced, value):
     """array[basic][advanced] = value. Raises ValueError where that does not fit."""
     target = array if basic is None else array[basic]
+    while getattr(value, "shape", ())[:1] == (1,):
+        value = value[0]  # NumPy refuses leading dimensions of length 1 when it writes through a mask
     try:
         with np.errstate(all="ignore"):
             target[... if advanced is None else advanced] = value
@@ -166,7 +168,7 @@ def _two_steps(array, key):
     Raises IndexError, ValueError, TypeError.
     """
     shape = array.shape
-    items = [_item(k) for k in (key if isinstance(key, tuple) else _as_tuple(key))]
+    items = [_item(k) for k in (key if isinstance(key, tuple) else (key,))]
     used = sum([_dimensions(k) for k in items])
     if used > len(shape):
         raise IndexError(f"index: expected at most {len(shape)} indices for shape {shape}, got {used}")
@@ -203,13 +205,6 @@ def _two_steps(array, key):
     if type(array) is not np.ndarray:
         advanced = [k if isinstance(k, slice) else array_module(array).asarray(k) for k in advanced]
     return None if all(k == slice(None) for k in basic) else (*basic, ...), tuple(advanced)
-
-
-def _as_tuple(key):
-    """A key that is not a tuple, as one; a list with anything but numbers in it counts as a tuple."""
-    if isinstance(key, list) and any(not isinstance(k, (bool, int, np.integer, np.bool_)) for k in key):
-        return tuple(key)
-    return (key,)
 
 
 def _item(k):

@@ -150,8 +150,9 @@ def bincount(input, weights=None, minlength=0):
     """
     array = array_of("bincount", input)
     expect_type(array.dtype.kind in "iu", "bincount", "integers", input=array.dtype)
-    expect(array.ndim == 1 and (not array.size or array.min() >= 0), "bincount", "a 1-D tensor of numbers from 0 on",
-           input=input, smallest=array.min() if array.size else None)
+    smallest = int(array.min()) if array.size else 0
+    expect(array.ndim == 1 and smallest >= 0, "bincount", "a 1-D tensor of numbers from 0 on", input=input,
+           smallest=smallest)
     expect(minlength >= 0, "bincount", "minlength >= 0", minlength=minlength)
     xp = array_module(array)
     if weights is None:
@@ -202,8 +203,8 @@ def one_hot(tensor, num_classes=-1):
     array = array_of("one_hot", tensor, "tensor")
     expect_type(array.dtype == types.int64, "one_hot", "an int64 tensor", tensor=array.dtype)
     expect(array.size or num_classes > 0, "one_hot", "num_classes above 0 for an empty tensor", num_classes=num_classes)
-    low, high = (array.min(), array.max()) if array.size else (0, 0)
-    classes = int(high) + 1 if num_classes == -1 else num_classes
+    low, high = (int(array.min()), int(array.max())) if array.size else (0, 0)
+    classes = high + 1 if num_classes == -1 else num_classes
     expect(low >= 0 and high < classes, "one_hot", f"classes in [0, {classes - 1}]", smallest=low, largest=high)
     xp = array_module(array)
     return Tensor((array[..., None] == xp.arange(classes)).astype(types.int64))
