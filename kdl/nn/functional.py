@@ -3,7 +3,8 @@ from kdl.ops.activation import *
 from kdl.ops.batchnorm import *
 from kdl.ops.conv import *
 from kdl.ops.dropout import *
-from kdl.ops.gemm import bilinear, linear
+from kdl.ops.gemm import bilinear as bilinear
+from kdl.ops.gemm import linear as linear
 from kdl.ops.loss import *
 from kdl.ops.margin import *
 from kdl.ops.pad import *
