@@ -139,10 +139,10 @@ def bilinear(input1, input2, weight, bias=None):
            "input1 (..., I), input2 (..., J) and weight (K, I, J)", input1=input1, input2=input2, weight=weight)
     expect(bias is None or bias.array.shape == w[:1], "bilinear", "bias.shape == weight.shape[:1]", bias=bias,
            weight=weight)
-    K, I, J = w
+    outputs, n1, n2 = w
     rows = prod(x1[:-1])
-    mixed = linear(input1.reshape(rows, I), weight.permute(0, 2, 1).reshape(K * J, I))  # (rows, K J)
-    y = matmul(mixed.reshape(rows, K, J), input2.reshape(rows, J, 1)).reshape(*x1[:-1], K)
+    mixed = linear(input1.reshape(rows, n1), weight.permute(0, 2, 1).reshape(outputs * n2, n1))
+    y = matmul(mixed.reshape(rows, outputs, n2), input2.reshape(rows, n2, 1)).reshape(*x1[:-1], outputs)
     return y if bias is None else y + bias
 
 

@@ -1,6 +1,4 @@
 """Matrix products in NumPy: the formulas of kdl/ops/gemm.py, a line each."""
-import numpy as np
-
 from kdl.kernels.reference.wide import wide
 
 
