@@ -8,7 +8,7 @@
 //          fixed order, in compute_t.
 // Limits   Elementwise arrays are dense and share one layout (a flat index is the same element in all). prelu and glu take contiguous
 //          (outer, C, inner) and (outer, 2, inner). prelu_backward_w uses C blocks only: slow for a single shared weight.
-// Measured not yet on hardware.
+// Measured not yet on hardware. Under simt the traffic is as stated (tests/simt/test_activation.py).
 #include "kdl/divide.h"
 #include "kdl/map.h"
 #include "kdl/reduce.h"

@@ -136,13 +136,15 @@ void note_access(const void* address, size_t bytes, bool is_write, const void* s
   const Buffer* buffer = find_buffer(address);
   const char* p = static_cast<const char*>(address);
   if (!buffer || p + bytes > buffer->begin + buffer->bytes) {
-    const std::string where = buffer ? kdl::join("byte ", p - buffer->begin, " of ", buffer->name, ", which has ", buffer->bytes) : "before the first array";
+    std::string where = "before the first array";
+    if (buffer) where = kdl::join("byte ", p - buffer->begin, " of ", buffer->name, ", which has ", buffer->bytes);
     fail(kdl::join("out of bounds: ", what, " of ", bytes, " bytes at ", source_line(site), ": ", where));
   }
   (is_write ? traffic.bytes_written : traffic.bytes_read) += static_cast<int64_t>(bytes);
   if (buffer_cells.size() <= buffer->number) buffer_cells.resize(buffer->number + 1);
-  const auto place = [&] { return kdl::join("byte ", p - buffer->begin, " of ", buffer->name); };
-  check(buffer_cells[buffer->number], static_cast<size_t>(p - buffer->begin), bytes, is_write, true, buffer->begin, place, site);
+  const size_t offset = static_cast<size_t>(p - buffer->begin);
+  const auto place = [&] { return kdl::join("byte ", offset, " of ", buffer->name); };
+  check(buffer_cells[buffer->number], offset, bytes, is_write, true, buffer->begin, place, site);
 }
 
 void forget_buffer_accesses(size_t number, size_t bytes) {

@@ -76,7 +76,8 @@ template <class T> SIMT_FN void exchange_shuffle(void** operands, uint32_t mask)
     if (!(mask >> lane & 1)) continue;
     auto* own = static_cast<ShuffleOperand<T>*>(operands[lane]);
     const int source = own->source(lane);
-    if (!(mask >> source & 1)) fail("__shfl_sync: lane " + std::to_string(lane) + " reads lane " + std::to_string(source) + ", which is not in the mask");
+    if (!(mask >> source & 1))
+      fail("__shfl_sync: lane " + std::to_string(lane) + " reads lane " + std::to_string(source) + ", which is not in the mask");
     own->out = static_cast<ShuffleOperand<T>*>(operands[source])->in;
   }
 }
@@ -119,8 +120,12 @@ SIMT_FN unsigned __ballot_sync(unsigned mask, int predicate, simt::Where where =
   simt::warp_collective(mask, "__ballot_sync", false, &operand, simt::exchange_ballot, where);
   return operand.out;
 }
-SIMT_FN int __any_sync(unsigned mask, int predicate, simt::Where where = simt::Where::here()) { return __ballot_sync(mask, predicate, where) != 0; }
-SIMT_FN int __all_sync(unsigned mask, int predicate, simt::Where where = simt::Where::here()) { return __ballot_sync(mask, predicate, where) == mask; }
+SIMT_FN int __any_sync(unsigned mask, int predicate, simt::Where where = simt::Where::here()) {
+  return __ballot_sync(mask, predicate, where) != 0;
+}
+SIMT_FN int __all_sync(unsigned mask, int predicate, simt::Where where = simt::Where::here()) {
+  return __ballot_sync(mask, predicate, where) == mask;
+}
 
 // --- arithmetic ---
 

@@ -6,7 +6,8 @@ namespace kdl {
 
 template <auto kernel, class... Params>
 void launch_typed(const Launch& shape, void (*)(Params...), typename Type<Params>::type... arguments) {
-  expect(shape.cluster.x * shape.cluster.y * shape.cluster.z == 1 && !shape.cooperative, "simt emulates neither clusters nor cooperative launches");
+  const bool is_plain = shape.cluster.x * shape.cluster.y * shape.cluster.z == 1 && !shape.cooperative;
+  expect(is_plain, "simt emulates neither clusters nor cooperative launches");
   simt::run(kernel_name(__PRETTY_FUNCTION__), {shape.blocks, shape.threads, shape.shared_bytes}, [&] { kernel(arguments...); });
 }
 

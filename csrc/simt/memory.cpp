@@ -70,8 +70,10 @@ void free_all() {
 }
 
 void check_surroundings(const Buffer& buffer) {
-  if (!is_untouched(buffer.begin - margin / 2, margin / 2)) throw kdl::DeviceError(kdl::join("a kernel wrote before the first byte of ", buffer.name));
-  if (!is_untouched(buffer.begin + buffer.bytes, margin / 2)) throw kdl::DeviceError(kdl::join("a kernel wrote past the last byte of ", buffer.name));
+  const char* where = nullptr;
+  if (!is_untouched(buffer.begin - margin / 2, margin / 2)) where = "before the first byte of ";
+  if (!is_untouched(buffer.begin + buffer.bytes, margin / 2)) where = "past the last byte of ";
+  if (where) throw kdl::DeviceError(kdl::join("a kernel wrote ", where, buffer.name));
 }
 
 bool is_device_memory(const void* address) { return address >= space && address < space + space_bytes; }

@@ -44,7 +44,8 @@ void arrange(std::vector<Thread*>& threads) {
   for (const Thread& thread : block.threads)
     if (!thread.finished) ++groups[{thread.waiting_in, describe(thread.waiting_at)}];
   std::string text;
-  for (const auto& [place, count] : groups) text += kdl::join(text.empty() ? "" : "; ", count, " thread(s) wait in ", place.first, " at ", place.second);
+  for (const auto& [place, count] : groups)
+    text += kdl::join(text.empty() ? "" : "; ", count, " thread(s) wait in ", place.first, " at ", place.second);
   fail("deadlock: " + text);
 }
 

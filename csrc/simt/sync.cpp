@@ -1,4 +1,5 @@
 // Where threads meet: the block barrier and the operations of a warp.
+#include <cstdio>
 #include <cstring>
 
 #include "kdl/error.h"
@@ -81,7 +82,8 @@ int block_barrier(Vote vote, bool predicate, Where where) {
 void warp_collective(uint32_t mask, const char* what, bool orders_memory, void* operand, Exchange exchange, Where where) {
   Thread& thread = self();
   const uint32_t own = uint32_t{1} << thread.lane;
-  if (!(mask & own)) fail(kdl::join(what, " at ", describe(where), ": lane ", thread.lane, " calls it, but is not in its mask ", mask_text(mask)));
+  if (!(mask & own))
+    fail(kdl::join(what, " at ", describe(where), ": lane ", thread.lane, " calls it, but is not in its mask ", mask_text(mask)));
 
   auto& open = block.collectives[thread.warp];
   Collective* meeting = nullptr;
@@ -120,7 +122,8 @@ void check_nobody_waits_for(const Thread& leaving) {
     if (meeting.mask >> leaving.lane & 1)
       fail(kdl::join("a thread returns while its warp waits for it in ", meeting.what, " at ", describe(meeting.where)));
   if (!block.barrier.waiting.empty())
-    fail(kdl::join("a thread returns while ", block.barrier.waiting.size(), " thread(s) wait in __syncthreads at ", describe(block.barrier.where)));
+    fail(kdl::join("a thread returns while ", block.barrier.waiting.size(), " thread(s) wait in __syncthreads at ",
+                   describe(block.barrier.where)));
 }
 
 }  // namespace simt
