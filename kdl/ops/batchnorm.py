@@ -1,125 +1,130 @@
-"""Batch normalisation: every channel shifted and scaled to mean 0 and variance 1, then by its own bias and weight.
+"""Batch normalisation (Ioffe and Szegedy, 2015): channels brought to mean 0 and variance 1, then scaled and shifted.
 
-training: y = (x - mean) rstd w + b with the batch's mean and rstd = 1 / sqrt(var + eps), var biased (divided by the
-count M); the running statistics follow, running = (1 - momentum) running + momentum batch, with the variance unbiased
-(divided by M - 1). With xhat = (x - mean) rstd: gb = sum gy, gw = sum gy xhat, gx = w rstd (gy - gb / M - xhat gw / M).
-inference: mean and var are the running ones, constants to the gradient: gx = w rstd gy.
+forward   y = (x - m) r w + b,  r = 1 / sqrt(v + eps), per channel
+          training: m and v are the mean and the (biased) variance of the channel in this batch;
+          inference: the running statistics
+backward  with xh = (x - m) r and means over the channel:
+          training: gx = w r (gy - mean(gy) - xh mean(gy xh));  inference: gx = w r gy
+          gw = sum(gy xh),  gb = sum(gy)
 
-Shapes: (N, C) or (N, C, ...); everything else is per channel, (C). (Ioffe and Szegedy, 2015, algorithm 1.)
+Shapes: (N, C) or (N, C, ...). A channels-last input gives a channels-last output. Statistics are float32 for float16,
+bfloat16 and float32 inputs, float64 for float64 ones.
 """
 from math import prod
+from numbers import Real
 
 from kdl import types
 from kdl.autograd import Function
-from kdl.errors import expect, expect_type
-from kdl.ops.common import empty, floating, is_channels_last, laid_out
-from kdl.tensor import channels_to_end
+from kdl.errors import describe, expect, expect_type
+from kdl.ops.common import dense, empty, floating, is_channels_last, laid_out
+from kdl.tensor import Tensor, channels_to_end
 
 __all__ = ["batch_norm"]
 
 
 def batch_norm(input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
-    """Normalise each channel of (N, C, ...) by the batch's statistics (training) or by the running ones.
+    """Normalise every channel of (N, C, ...) by the batch's statistics (training) or the running ones.
 
-    In training `running_mean` and `running_var`, where given, are updated in place. Half-precision input may come with
-    float32 weight, bias and statistics. Raises TypeError for dtypes, ValueError for shapes that do not fit, for
-    inference without statistics, and for a single value per channel in training.
+    In training running_mean and running_var, unless None, move in place by `momentum` towards the batch's mean and
+    its unbiased variance. weight, bias and running statistics have shape (C,) and one dtype: the input's, or float32
+    for a float16 or bfloat16 input. Raises TypeError for dtypes, ValueError for shapes, for a batch with one value per
+    channel in training, and for inference without running statistics.
     """
-    op, per_channel = "batch_norm", {"running_mean": running_mean, "running_var": running_var, "weight": weight,
-                                     "bias": bias}
-    floating(op, input=input)
-    expect(input.ndim >= 2, op, "input (N, C, ...)", input=input)
-    for name, x in per_channel.items():
-        if x is not None:
-            floating(op, **{name: x})
-            expect(x.array.shape == input.array.shape[1:2], op, f"{name}.shape == input.shape[1:2]", **{name: x},
-                   input=input)
-            expect_type(x.dtype == input.dtype or (input.dtype in types.HALVES and x.dtype == types.float32), op,
-                        f"{name} of input's dtype, or float32 with a half-precision input", **{name: x.dtype},
-                        input=input.dtype)
-    expect((running_mean is None) == (running_var is None), op, "running_mean and running_var together or not at all",
-           running_mean=running_mean, running_var=running_var)
-    expect(training or running_mean is not None, op, "running_mean and running_var where training is False",
-           running_mean=running_mean)
-    expect(eps > 0 or not training, op, "eps > 0 in training", eps=eps)
+    floating("batch_norm", input=input)
+    _check(input, {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}, training)
+    expect_type(isinstance(momentum, Real), "batch_norm", "momentum to be a number", momentum=momentum)
+    expect(eps > 0 or (eps == 0 and not training), "batch_norm", "eps > 0", eps=eps)
+    y = BatchNorm(training, momentum, eps)(input, weight, bias, running_mean, running_var)
+    if training and running_mean is not None:
+        running_mean.version[0] += 1
+        running_var.version[0] += 1
+    return y
+
+
+def _check(input, channels, training):
+    """The tensors of one value per channel: there as training or inference needs them, of fitting shape and dtype."""
+    x = input.array
+    expect(x.ndim >= 2, "batch_norm", "input of shape (N, C) or (N, C, ...)", input=input)
+    dtype = None
+    for name, tensor in channels.items():
+        if tensor is None:
+            continue
+        expect_type(isinstance(tensor, Tensor), "batch_norm", f"{name} to be a Tensor or None",
+                    **{name: type(tensor).__name__})
+        expect(tensor.array.shape == (x.shape[1],), "batch_norm", f"{name}.shape == (input.shape[1],)",
+               **{name: tensor, "input": input})
+        dtype = dtype or tensor.dtype
+        if tensor.dtype != dtype or dtype not in (x.dtype, _statistics_dtype(x.dtype)):
+            dtypes = {"input": x.dtype, **{n: t.dtype for n, t in channels.items() if isinstance(t, Tensor)}}
+            raise TypeError("batch_norm: expected weight, bias and running statistics of one dtype, the input's or, "
+                            f"for float16 and bfloat16, float32, got {describe(dtypes)}")
+    mean, var = channels["running_mean"], channels["running_var"]
     if training:
-        count = input.shape[0] * prod(input.shape[2:])
-        expect(count != 1, op, "more than one value per channel in training", input=input)
-        return BatchNorm(running_mean, running_var, momentum, eps)(input, weight, bias)
-    return BatchNormInference(running_mean, running_var, eps)(input, weight, bias)
+        expect((mean is None) == (var is None), "batch_norm", "both running_mean and running_var, or neither",
+               running_mean=mean, running_var=var)
+        expect(x.size != x.shape[1] or x.size == 0, "batch_norm", "more than one value per channel in training",
+               input=input)
+    else:
+        expect(mean is not None and var is not None, "batch_norm", "running_mean and running_var in inference",
+               running_mean=mean, running_var=var)
+    for name in ("running_mean", "running_var"):
+        if channels[name] is not None:
+            expect(not channels[name].requires_grad, "batch_norm", f"{name} without gradient",
+                   **{f"{name}__requires_grad": True})
 
 
-# --- layout ---
-def _rows(array, channels_last):
-    """(N, C, ...) as the kernels see it: (N, C, inner), or (rows, C, 1) where the channels lie last."""
-    if channels_last:
-        return channels_to_end(array).reshape(-1, array.shape[1], 1)
-    return array.reshape(array.shape[0], array.shape[1], prod(array.shape[2:]))
+def _statistics_dtype(dtype):
+    return types.float32 if dtype in types.HALVES else dtype
 
 
-def _wide(x, dtype):
-    """A per-channel array in the dtype of the statistics, dense; None stays None."""
-    return None if x is None else x.astype(dtype, order="C", copy=False)
-
-
-# --- Functions ---
 class BatchNorm(Function):
-    """Normalise by the batch's own statistics."""
+    """Kernels see x as (N, C, inner), channels-last arrays as (N inner, C, 1); C values are in the statistics' dtype."""
 
-    def __init__(self, running_mean, running_var, momentum, eps):
-        self.running, self.momentum, self.eps = (running_mean, running_var), momentum, eps
+    def __init__(self, training, momentum, eps):
+        self.training, self.momentum, self.eps = training, momentum, eps
 
-    def forward(self, x, weight, bias):
-        self.last, self.statistics = is_channels_last(x), types.float64 if x.dtype == types.float64 else types.float32
-        self.x = laid_out(x, self.last)
-        self.dtypes = [None if p is None else p.dtype for p in (weight, bias)]
-        self.weight = _wide(weight, self.statistics)
-        y = empty(self.k, x.shape, x.dtype, self.last)
-        self.mean, self.rstd = [self.k.empty((x.shape[1],), self.statistics) for _ in range(2)]
-        running = [None if r is None else _wide(r.array, self.statistics) for r in self.running]
-        if x.size:
-            self.k.batch_norm_forward_training(
-                _rows(self.x, self.last), self.weight, _wide(bias, self.statistics), _rows(y, self.last), self.mean,
-                self.rstd, *running, float(self.momentum), float(self.eps))
-        for kept, updated in zip(self.running, running):
-            if kept is not None:
-                if updated is not kept.array:
-                    kept.array[...] = updated
-                kept.version[0] += 1
-        del self.running
+    def forward(self, x, weight, bias, running_mean, running_var):
+        self.x, self.weight = dense(x), weight
+        self.dtype = (weight if weight is not None else bias if bias is not None else x).dtype
+        self.channels_last = is_channels_last(self.x)
+        y = empty(self.k, x.shape, x.dtype, self.channels_last)
+        if x.size == 0:
+            return y
+        w, b, mean, var = [self.per_channel(a) for a in (weight, bias, running_mean, running_var)]
+        if self.training:
+            self.mean, self.rstd = [self.k.empty(x.shape[1], _statistics_dtype(x.dtype)) for _ in range(2)]
+            self.k.batch_norm_forward_training(self.rows(self.x), w, b, self.rows(y), self.mean, self.rstd, mean, var,
+                                               self.momentum, self.eps)
+            for running, updated in ((running_mean, mean), (running_var, var)):
+                if updated is not running:
+                    running[...] = updated
+        else:
+            self.mean, self.var = running_mean, running_var
+            self.k.batch_norm_forward_inference(self.rows(self.x), w, b, mean, var, self.rows(y), self.eps)
         return y
 
     def backward(self, gy, wanted):
-        return self._backward("batch_norm_backward", gy, wanted, self.mean, self.rstd)
-
-    def _backward(self, kernel, gy, wanted, *statistics):
-        gx = empty(self.k, self.x.shape, self.x.dtype, self.last) if wanted[0] else None
-        gw, gb = [self.k.zeros(self.x.shape[1:2], self.statistics) if w else None for w in wanted[1:]]
-        if self.x.size:
-            getattr(self.k, kernel)(_rows(self.x, self.last), _rows(laid_out(gy, self.last), self.last), self.weight,
-                                    *statistics, None if gx is None else _rows(gx, self.last), gw, gb)
-        return gx, *[None if g is None else g.astype(dtype, copy=False) for g, dtype in zip((gw, gb), self.dtypes)]
-
-
-class BatchNormInference(BatchNorm):
-    """Normalise by statistics that are constants."""
-
-    def __init__(self, running_mean, running_var, eps):
-        self.running, self.eps = (running_mean, running_var), eps
-
-    def forward(self, x, weight, bias):
-        self.last, self.statistics = is_channels_last(x), types.float64 if x.dtype == types.float64 else types.float32
-        self.x = laid_out(x, self.last)
-        self.dtypes = [None if p is None else p.dtype for p in (weight, bias)]
-        self.weight = _wide(weight, self.statistics)
-        self.mean, var = [r.array.astype(self.statistics) for r in self.running]  # copies: training changes them
-        self.rstd = 1 / self.k.xp.sqrt(var + self.statistics.type(self.eps))
-        y = empty(self.k, x.shape, x.dtype, self.last)
+        x, (want_x, want_w, want_b) = self.x, wanted[:3]
+        gx = empty(self.k, x.shape, x.dtype, self.channels_last) if want_x else None
+        gw, gb = [self.k.zeros(x.shape[1], _statistics_dtype(x.dtype)) if want else None for want in (want_w, want_b)]
         if x.size:
-            self.k.batch_norm_forward_inference(_rows(self.x, self.last), self.weight, _wide(bias, self.statistics),
-                                                self.mean, self.rstd, _rows(y, self.last))
-        del self.running
-        return y
+            arrays = self.rows(x), self.rows(laid_out(gy, self.channels_last)), self.per_channel(self.weight)
+            rows_gx = self.rows(gx) if want_x else None
+            if self.training:
+                self.k.batch_norm_backward(*arrays, self.mean, self.rstd, rows_gx, gw, gb)
+            else:
+                self.k.batch_norm_backward_inference(*arrays, self.per_channel(self.mean), self.per_channel(self.var),
+                                                     rows_gx, gw, gb, self.eps)
+        gw, gb = [g if g is None else g.astype(self.dtype, copy=False) for g in (gw, gb)]
+        return gx, gw, gb, None, None
 
-    def backward(self, gy, wanted):
-        return self._backward("batch_norm_backward_inference", gy, wanted, self.mean, self.rstd)
+    def rows(self, array):
+        """(N, C, inner), without a copy; whatever inner would be, a channels-last array is (N inner, C, 1)."""
+        channels = array.shape[1]
+        if self.channels_last:
+            return channels_to_end(array).reshape(-1, channels, 1)
+        return array.reshape(len(array), channels, prod(array.shape[2:]))
+
+    def per_channel(self, array):
+        """C values in the statistics' dtype: the array itself where it is that already."""
+        return array if array is None else self.k.xp.ascontiguousarray(array, _statistics_dtype(self.x.dtype))

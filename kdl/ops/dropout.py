@@ -120,6 +120,6 @@ class AlphaDropout(Dropout):
 
     def forward(self, x):
         y = super().forward(x)
-        drop = self.scale * self.LOWEST
-        y += self.k.xp.where(self.mask, drop * self.p, drop * (self.p - 1)).astype(x.dtype)
+        shift = x.dtype.type(self.scale * self.LOWEST)
+        y += self.mask * shift - x.dtype.type(1 - self.p) * shift
         return y

@@ -280,7 +280,8 @@ class SmoothL1(Distance):
 
     def value(self, xp, d):
         a = xp.abs(d)
-        return xp.where(a < self.beta, (0.5 / self.beta) * d * d, a - 0.5 * self.beta)
+        near = xp.minimum(a, self.beta)
+        return near * (a - 0.5 * near) / self.beta
 
     def derivative(self, xp, g, d):
         return g * xp.clip(d / self.beta, -1, 1)
@@ -292,7 +293,8 @@ class Huber(Distance):
 
     def value(self, xp, d):
         a = xp.abs(d)
-        return xp.where(a <= self.delta, 0.5 * d * d, self.delta * (a - 0.5 * self.delta))
+        near = xp.minimum(a, self.delta)
+        return near * (a - 0.5 * near)
 
     def derivative(self, xp, g, d):
         return g * xp.clip(d, -self.delta, self.delta)
@@ -315,31 +317,36 @@ def _clamped(log, xp):
 
 
 class BinaryCrossEntropyWithLogits(Elementwise):
-    """(1 - y) x + c log(1 + exp(-x)), c = 1 + (p - 1) y; where p = 1, max(x, 0) - x y + log(1 + exp(-|x|))."""
+    """(1 - y) x + c log(1 + exp(-x)), c = 1 + (p - 1) y; without p, max(x, 0) - x y + log(1 + exp(-|x|))."""
 
     def value(self, xp, x, y, p=None):
         if p is None:
             return xp.maximum(x, 0) - x * y + xp.log1p(xp.exp(-xp.abs(x)))
-        return (1 - y) * x + (1 + (p - 1) * y) * xp.logaddexp(0, -x)
+        return (1 - y) * x + (1 + (p - 1) * y) * softplus(xp, -x)
 
     def derivatives(self, xp, g, x, y, p=None):
         if p is None:
             return lambda: g * (sigmoid(xp, x) - y), lambda: -g * x
         return (lambda: g * (1 - y - (1 + (p - 1) * y) * sigmoid(xp, -x)),
-                lambda: g * ((p - 1) * xp.logaddexp(0, -x) - x), lambda: g * y * xp.logaddexp(0, -x))
+                lambda: g * ((p - 1) * softplus(xp, -x) - x), lambda: g * y * softplus(xp, -x))
 
 
+# Without overflow, and without xp.where: 8 ns per element for a random mask, an exponential takes 0.5.
 def sigmoid(xp, x):
-    """1 / (1 + exp(-x)), by way of exp(-|x|), which cannot overflow."""
-    e = xp.exp(-xp.abs(x))
-    return xp.where(x >= 0, 1, e) / (1 + e)
+    """1 / (1 + exp(-x))."""
+    return xp.exp(xp.minimum(x, 0)) / (1 + xp.exp(-xp.abs(x)))
+
+
+def softplus(xp, x):
+    """log(1 + exp(x))."""
+    return xp.maximum(x, 0) + xp.log1p(xp.exp(-xp.abs(x)))
 
 
 class Divergence(Elementwise):
     """0 log 0 = 0."""
 
     def value(self, xp, x, y):
-        return y * (xp.log(xp.where(y == 0, 1, y)) - x)
+        return y * (xp.log(y + (y == 0)) - x)
 
     def derivatives(self, xp, g, x, y):
         return lambda: -g * y, lambda: g * (xp.log(y) + 1 - x)

@@ -9,7 +9,7 @@ from kdl.ops.common import array_of, floating
 from kdl.ops.compare import clamp, minimum
 from kdl.ops.indexing import add_at
 from kdl.ops.loss import (BinaryCrossEntropyWithLogits, Elementwise, Loss, check_reduction, check_same_shape, evaluated,
-                          reduced, sigmoid, wide)
+                          reduced, sigmoid, softplus, wide)
 from kdl.ops.maths import sqrt
 from kdl.ops.reduce import mean, norm
 
@@ -184,7 +184,7 @@ class HingeEmbedding(Elementwise):
 
 class SoftMargin(Elementwise):
     def value(self, xp, x, y):
-        return xp.logaddexp(0, -y * x)
+        return softplus(xp, -y * x)
 
     def derivatives(self, xp, g, x, y):
         return lambda: -g * y * sigmoid(xp, -y * x), lambda: -g * x * sigmoid(xp, -y * x)
