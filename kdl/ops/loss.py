@@ -317,18 +317,18 @@ def _clamped(log, xp):
 
 
 class BinaryCrossEntropyWithLogits(Elementwise):
-    """(1 - y) x + c log(1 + exp(-x)), c = 1 + (p - 1) y; without p, max(x, 0) - x y + log(1 + exp(-|x|))."""
+    """p y log(1 + exp(-x)) + (1 - y) log(1 + exp(x)); without p, max(x, 0) - x y + log(1 + exp(-|x|))."""
 
     def value(self, xp, x, y, p=None):
         if p is None:
             return xp.maximum(x, 0) - x * y + xp.log1p(xp.exp(-xp.abs(x)))
-        return (1 - y) * x + (1 + (p - 1) * y) * softplus(xp, -x)
+        return p * y * softplus(xp, -x) + (1 - y) * softplus(xp, x)
 
     def derivatives(self, xp, g, x, y, p=None):
         if p is None:
             return lambda: g * (sigmoid(xp, x) - y), lambda: -g * x
-        return (lambda: g * (1 - y - (1 + (p - 1) * y) * sigmoid(xp, -x)),
-                lambda: g * ((p - 1) * softplus(xp, -x) - x), lambda: g * y * softplus(xp, -x))
+        return (lambda: g * ((1 - y) * sigmoid(xp, x) - p * y * sigmoid(xp, -x)),
+                lambda: g * (p * softplus(xp, -x) - softplus(xp, x)), lambda: g * y * softplus(xp, -x))
 
 
 # Without overflow, and without xp.where: 8 ns per element for a random mask, an exponential takes 0.5.

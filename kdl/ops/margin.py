@@ -8,8 +8,18 @@ from kdl.errors import expect, expect_type
 from kdl.ops.common import array_of, floating
 from kdl.ops.compare import clamp, minimum
 from kdl.ops.indexing import add_at
-from kdl.ops.loss import (BinaryCrossEntropyWithLogits, Elementwise, Loss, check_reduction, check_same_shape, evaluated,
-                          reduced, sigmoid, softplus, wide)
+from kdl.ops.loss import (
+    BinaryCrossEntropyWithLogits,
+    Elementwise,
+    Loss,
+    check_reduction,
+    check_same_shape,
+    evaluated,
+    reduced,
+    sigmoid,
+    softplus,
+    wide,
+)
 from kdl.ops.maths import sqrt
 from kdl.ops.reduce import mean, norm
 
