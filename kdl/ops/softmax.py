@@ -217,6 +217,7 @@ class ClassLoss(Loss):
 
 
 class CrossEntropy(ClassLoss):
+    """With labels; the kernels call m `peak` and the sum of the exponentials `total`."""
 
     def forward(self, x, target, weight):
         x = dense(x)
@@ -238,7 +239,10 @@ class CrossEntropy(ClassLoss):
 
 
 class SoftCrossEntropy(ClassLoss):
-    """With probabilities, whose gradient is -(1 - s) w l g; that of w is -((1 - s) target + s / C) l g, summed."""
+    """With probabilities, whose gradient is -(1 - s) w l g; that of w is -((1 - s) target + s / C) l g, summed.
+
+    The kernels call the sum of q `mass`.
+    """
 
     def forward(self, x, target, weight):
         x = dense(x)

@@ -16,75 +16,55 @@ _SMALL = 1 << 15  # elements: 10 to 40 us of work
 
 @widened("y")
 def softmax_forward(x, y):
-    if x.shape[2] == 1:
-        _softmax_rows(x[:, :, 0], y[:, :, 0])
-    else:
-        _softmax_columns(x, y)
+    _run(_softmax_rows, _softmax_columns, (x, y))
 
 
 @widened("gx")
 def softmax_backward(y, gy, gx):
-    if y.shape[2] == 1:
-        _softmax_backward_rows(y[:, :, 0], gy[:, :, 0], gx[:, :, 0])
-    else:
-        _softmax_backward_columns(y, gy, gx)
+    _run(_softmax_backward_rows, _softmax_backward_columns, (y, gy, gx))
 
 
 @widened("y")
 def log_softmax_forward(x, y):
-    if x.shape[2] == 1:
-        _log_softmax_rows(x[:, :, 0], y[:, :, 0])
-    else:
-        _log_softmax_columns(x, y)
+    _run(_log_softmax_rows, _log_softmax_columns, (x, y))
 
 
 @widened("gx")
 def log_softmax_backward(y, gy, gx):
-    if y.shape[2] == 1:
-        _log_softmax_backward_rows(y[:, :, 0], gy[:, :, 0], gx[:, :, 0])
-    else:
-        _log_softmax_backward_columns(y, gy, gx)
+    _run(_log_softmax_backward_rows, _log_softmax_backward_columns, (y, gy, gx))
 
 
 @widened()
 def cross_entropy_forward(x, target, weight, loss, peak, total, ignore_index, label_smoothing):
     """An ignored row gets loss 0, peak 0 and total 1."""
-    weight = _or_empty(weight, x)
-    if x.shape[2] == 1:
-        _cross_entropy_rows(x[:, :, 0], target[:, 0], weight, loss[:, 0], peak[:, 0], total[:, 0], ignore_index,
-                            label_smoothing)
-    else:
-        _cross_entropy_columns(x, target, weight, loss, peak, total, ignore_index, label_smoothing)
+    _run(_cross_entropy_rows, _cross_entropy_columns, (x, target, loss, peak, total), _or_empty(weight, x),
+         ignore_index, label_smoothing)
 
 
 @widened("gx")
 def cross_entropy_backward(x, target, weight, peak, total, gy, gx, ignore_index, label_smoothing):
-    weight = _or_empty(weight, x)
-    if x.shape[2] == 1:
-        _cross_entropy_backward_rows(x[:, :, 0], target[:, 0], weight, peak[:, 0], total[:, 0], gy[:, 0], gx[:, :, 0],
-                                     ignore_index, label_smoothing)
-    else:
-        _cross_entropy_backward_columns(x, target, weight, peak, total, gy, gx, ignore_index, label_smoothing)
+    _run(_cross_entropy_backward_rows, _cross_entropy_backward_columns, (x, target, peak, total, gy, gx),
+         _or_empty(weight, x), ignore_index, label_smoothing)
 
 
 @widened()
 def soft_cross_entropy_forward(x, target, weight, loss, peak, total, mass, label_smoothing):
-    weight = _or_empty(weight, x)
-    if x.shape[2] == 1:
-        _soft_cross_entropy_rows(x[:, :, 0], target[:, :, 0], weight, loss[:, 0], peak[:, 0], total[:, 0], mass[:, 0],
-                                 label_smoothing)
-    else:
-        _soft_cross_entropy_columns(x, target, weight, loss, peak, total, mass, label_smoothing)
+    _run(_soft_cross_entropy_rows, _soft_cross_entropy_columns, (x, target, loss, peak, total, mass),
+         _or_empty(weight, x), label_smoothing)
 
 
 @widened("gx")
 def soft_cross_entropy_backward(x, target, weight, peak, total, mass, gy, gx, label_smoothing):
-    weight = _or_empty(weight, x)
-    if x.shape[2] == 1:
-        _soft_cross_entropy_backward_rows(x[:, :, 0], target[:, :, 0], weight, peak[:, 0], total[:, 0], mass[:, 0],
-                                          gy[:, 0], gx[:, :, 0], label_smoothing)
+    _run(_soft_cross_entropy_backward_rows, _soft_cross_entropy_backward_columns,
+         (x, target, peak, total, mass, gy, gx), _or_empty(weight, x), label_smoothing)
+
+
+def _run(rows, columns, arrays, *parameters):
+    """The loop along rows where inner is 1, over arrays without that axis; the loop along columns otherwise."""
+    if arrays[0].shape[2] == 1:
+        rows(*[a[..., 0] for a in arrays], *parameters)
     else:
-        _soft_cross_entropy_backward_columns(x, target, weight, peak, total, mass, gy, gx, label_smoothing)
+        columns(*arrays, *parameters)
 
 
 def _or_empty(weight, x):
@@ -191,7 +171,7 @@ def _log_softmax_backward_rows(y, gy, gx):
 
 
 @jit(reassociate=True, serial_below=_SMALL)
-def _cross_entropy_rows(x, target, weight, loss, peak, total, ignore_index, label_smoothing):
+def _cross_entropy_rows(x, target, loss, peak, total, weight, ignore_index, label_smoothing):
     T = x.dtype.type
     C = x.shape[1]
     for i in prange(x.shape[0]):
@@ -215,7 +195,7 @@ def _cross_entropy_rows(x, target, weight, loss, peak, total, ignore_index, labe
 
 
 @jit(serial_below=_SMALL)
-def _cross_entropy_backward_rows(x, target, weight, peak, total, gy, gx, ignore_index, label_smoothing):
+def _cross_entropy_backward_rows(x, target, peak, total, gy, gx, weight, ignore_index, label_smoothing):
     T = x.dtype.type
     C = x.shape[1]
     spread = T(label_smoothing / C)
@@ -234,7 +214,7 @@ def _cross_entropy_backward_rows(x, target, weight, peak, total, gy, gx, ignore_
 
 
 @jit(reassociate=True, serial_below=_SMALL)
-def _soft_cross_entropy_rows(x, target, weight, loss, peak, total, mass, label_smoothing):
+def _soft_cross_entropy_rows(x, target, loss, peak, total, mass, weight, label_smoothing):
     T = x.dtype.type
     C = x.shape[1]
     for i in prange(x.shape[0]):
@@ -254,7 +234,7 @@ def _soft_cross_entropy_rows(x, target, weight, loss, peak, total, mass, label_s
 
 
 @jit(serial_below=_SMALL)
-def _soft_cross_entropy_backward_rows(x, target, weight, peak, total, mass, gy, gx, label_smoothing):
+def _soft_cross_entropy_backward_rows(x, target, peak, total, mass, gy, gx, weight, label_smoothing):
     T = x.dtype.type
     C = x.shape[1]
     for i in prange(x.shape[0]):
@@ -359,7 +339,7 @@ def _log_softmax_backward_columns(y, gy, gx):
 
 
 @jit(serial_below=_SMALL)
-def _cross_entropy_columns(x, target, weight, loss, peak, total, ignore_index, label_smoothing):
+def _cross_entropy_columns(x, target, loss, peak, total, weight, ignore_index, label_smoothing):
     T = x.dtype.type
     C = x.shape[1]
     for i in prange(_blocks(x)):
@@ -388,7 +368,7 @@ def _cross_entropy_columns(x, target, weight, loss, peak, total, ignore_index, l
 
 
 @jit(serial_below=_SMALL)
-def _cross_entropy_backward_columns(x, target, weight, peak, total, gy, gx, ignore_index, label_smoothing):
+def _cross_entropy_backward_columns(x, target, peak, total, gy, gx, weight, ignore_index, label_smoothing):
     T = x.dtype.type
     C = x.shape[1]
     spread = T(label_smoothing / C)
@@ -415,7 +395,7 @@ def _cross_entropy_backward_columns(x, target, weight, peak, total, gy, gx, igno
 
 
 @jit(serial_below=_SMALL)
-def _soft_cross_entropy_columns(x, target, weight, loss, peak, total, mass, label_smoothing):
+def _soft_cross_entropy_columns(x, target, loss, peak, total, mass, weight, label_smoothing):
     T = x.dtype.type
     C = x.shape[1]
     for i in prange(_blocks(x)):
@@ -438,7 +418,7 @@ def _soft_cross_entropy_columns(x, target, weight, loss, peak, total, mass, labe
 
 
 @jit(serial_below=_SMALL)
-def _soft_cross_entropy_backward_columns(x, target, weight, peak, total, mass, gy, gx, label_smoothing):
+def _soft_cross_entropy_backward_columns(x, target, peak, total, mass, gy, gx, weight, label_smoothing):
     T = x.dtype.type
     C = x.shape[1]
     for i in prange(_blocks(x)):
