@@ -56,8 +56,8 @@ def _check(input, channels, training):
         dtype = dtype or tensor.dtype
         if tensor.dtype != dtype or dtype not in (x.dtype, _statistics_dtype(x.dtype)):
             dtypes = {"input": x.dtype, **{n: t.dtype for n, t in channels.items() if isinstance(t, Tensor)}}
-            raise TypeError("batch_norm: expected weight, bias and running statistics of one dtype, the input's or, "
-                            f"for float16 and bfloat16, float32, got {describe(dtypes)}")
+            raise TypeError("batch_norm: expected weight, bias and running statistics of one dtype, the input's, or "
+                            f"float32 for float16 and bfloat16, got {describe(dtypes)}")
     mean, var = channels["running_mean"], channels["running_var"]
     if training:
         expect((mean is None) == (var is None), "batch_norm", "both running_mean and running_var, or neither",
@@ -78,7 +78,7 @@ def _statistics_dtype(dtype):
 
 
 class BatchNorm(Function):
-    """Kernels see x as (N, C, inner), channels-last arrays as (N inner, C, 1); C values are in the statistics' dtype."""
+    """Kernels see x as (N, C, inner), channels-last arrays as (N inner, C, 1), channels in the statistics' dtype."""
 
     def __init__(self, training, momentum, eps):
         self.training, self.momentum, self.eps = training, momentum, eps

@@ -26,6 +26,7 @@ def batch_norm_backward(x, gy, weight, mean, rstd, gx, gw, gb):
     """gx, gw and gb may be None where nobody asks for them."""
     with np.errstate(invalid="ignore", over="ignore"):
         normalized, gy = _normalized(x, mean, rstd), gy.astype(np.float64)
+        normalized -= normalized.mean((0, 2), keepdims=True)  # what rounding took off the mean
         if gx is not None:
             along = normalized * (gy * normalized).mean((0, 2), keepdims=True)
             gx[...] = _scaled(gy - gy.mean((0, 2), keepdims=True) - along, _times(weight, rstd), None)
