@@ -52,6 +52,13 @@ inline std::string_view source_file(std::string_view path) {
 
 #if defined(__CUDACC__)
 
+// How many multiprocessors the current device has.
+inline int multiprocessors() {
+  int device = 0, count = 1;
+  if (cudaGetDevice(&device) == cudaSuccess) cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device);
+  return count;
+}
+
 inline std::string explain(cudaError_t error) {
   std::string text = join(cudaGetErrorName(error), " (", cudaGetErrorString(error), ")");
   if (error == cudaErrorNoKernelImageForDevice || error == cudaErrorUnsupportedPtxVersion) {

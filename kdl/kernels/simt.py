@@ -10,6 +10,8 @@ import os
 from functools import cache
 from inspect import Parameter, Signature
 
+import numpy as np
+
 ORDERS = ("forward", "reverse", "random")
 BUILDS = {"plain": "_simt", "race": "_simt_race"}
 NOT_BUILT = ("the simt kernels are not built: cmake -S . -B build/simt -DKDL_CUDA=OFF -DKDL_SIMT=ON -DKDL_INPLACE=ON "
@@ -72,11 +74,13 @@ def _extension():
         raise ImportError(f"KDL_SIMT must be one of {', '.join(BUILDS)}, got {build!r}")
     name = f"kdl.kernels.{BUILDS[build]}"
     try:
-        return importlib.import_module(name)
+        extension = importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name != name:
             raise
         raise ImportError(NOT_BUILT) from None
+    extension.allocate = lambda n_bytes: np.empty(n_bytes, np.uint8)
+    return extension
 
 
 def __getattr__(name):

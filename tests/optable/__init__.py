@@ -8,6 +8,7 @@ The name is looked up in kdl.nn.functional, then in kdl, and the same way in tor
 """
 import importlib
 import pkgutil
+import sys
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -118,6 +119,7 @@ class Op:
     """
     name: str
     cases: tuple
+    family: str
     gradcheck: bool = True
     halves: bool = True
     torch: bool = True
@@ -128,7 +130,9 @@ ROWS = []
 
 
 def op(name, *cases, **options):
-    ROWS.append(Op(name, cases, **options))
+    """Add a row; its family is the file that it stands in."""
+    family = sys._getframe(1).f_globals["__name__"].rpartition(".")[2]
+    ROWS.append(Op(name, cases, family, **options))
 
 
 for _module in sorted(m.name for m in pkgutil.iter_modules(__path__)):
