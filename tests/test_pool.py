@@ -185,11 +185,15 @@ def test_adaptive_average_of_everything_is_the_mean(namespace, rng):
     np.testing.assert_allclose(y[:, :, 0, 0], x.mean((2, 3)), rtol=1e-13)
 
 
-def test_average_keeps_nan_and_infinity_to_their_windows(namespace):
-    x = np.ones((1, 1, 6))
-    x[0, 0, 0], x[0, 0, 5] = NAN, INF
-    np.testing.assert_array_equal(F.avg_pool1d(kdl.Tensor(x), 2).array, [[[NAN, 1, INF]]])
-    np.testing.assert_array_equal(F.avg_pool1d(kdl.Tensor(x), 3, 1, 1).array[0, 0, 2:4], [1, 1])
+@pytest.mark.parametrize("kernels_name", ["reference", "cpu"])
+def test_average_keeps_nan_and_infinity_to_their_windows(kernels_name):
+    x = kdl.Tensor(np.array([[[NAN, 1, INF, -INF, INF, 1, 1, 1.0]]]), requires_grad=True)
+    with kernels.use(kernels_name):
+        y, adapted = F.avg_pool1d(x, 2), F.adaptive_avg_pool1d(x, 4)
+        kdl.autograd.backward([y, adapted], [kdl.Tensor(np.array([[[INF, -INF, 1, 1]]]))] * 2)
+    for average in (y, adapted):
+        np.testing.assert_array_equal(average.detach().array, [[[NAN, NAN, INF, 1]]])
+    np.testing.assert_array_equal(x.grad.array, [[[INF, INF, -INF, -INF, 1, 1, 1, 1]]])
 
 
 def test_average_of_many_float32_values_is_accurate(namespace, rng):

@@ -15,7 +15,7 @@ from numbers import Real
 
 from kdl import types
 from kdl.autograd import Function
-from kdl.errors import describe, expect, expect_type
+from kdl.errors import expect, expect_type
 from kdl.ops.common import dense, empty, floating, is_channels_last, laid_out
 from kdl.tensor import Tensor, channels_to_end
 
@@ -45,19 +45,18 @@ def _check(input, channels, training):
     """The tensors of one value per channel: there as training or inference needs them, of fitting shape and dtype."""
     x = input.array
     expect(x.ndim >= 2, "batch_norm", "input of shape (N, C) or (N, C, ...)", input=input)
-    dtype = None
-    for name, tensor in channels.items():
-        if tensor is None:
-            continue
-        expect_type(isinstance(tensor, Tensor), "batch_norm", f"{name} to be a Tensor or None",
-                    **{name: type(tensor).__name__})
-        expect(tensor.array.shape == (x.shape[1],), "batch_norm", f"{name}.shape == (input.shape[1],)",
-               **{name: tensor, "input": input})
-        dtype = dtype or tensor.dtype
-        if tensor.dtype != dtype or dtype not in (x.dtype, _statistics_dtype(x.dtype)):
-            dtypes = {"input": x.dtype, **{n: t.dtype for n, t in channels.items() if isinstance(t, Tensor)}}
-            raise TypeError("batch_norm: expected weight, bias and running statistics of one dtype, the input's, or "
-                            f"float32 for float16 and bfloat16, got {describe(dtypes)}")
+    given = {name: tensor for name, tensor in channels.items() if tensor is not None}
+    for name, tensor in given.items():
+        if not isinstance(tensor, Tensor):
+            expect_type(False, "batch_norm", f"{name} to be a Tensor or None", **{name: type(tensor).__name__})
+        if tensor.array.shape != (x.shape[1],):
+            expect(False, "batch_norm", f"{name}.shape == (input.shape[1],)", **{name: tensor, "input": input})
+        if tensor.requires_grad and name.startswith("running"):
+            expect(False, "batch_norm", f"{name} without gradient", **{f"{name}__requires_grad": True})
+    dtypes = {tensor.array.dtype for tensor in given.values()}
+    if dtypes and dtypes not in ({x.dtype}, {_statistics_dtype(x.dtype)}):
+        expect_type(False, "batch_norm", "weight, bias and running statistics of one dtype, the input's, or float32 "
+                    "for float16 and bfloat16", input=x.dtype, **{name: tensor.dtype for name, tensor in given.items()})
     mean, var = channels["running_mean"], channels["running_var"]
     if training:
         expect((mean is None) == (var is None), "batch_norm", "both running_mean and running_var, or neither",
@@ -67,10 +66,6 @@ def _check(input, channels, training):
     else:
         expect(mean is not None and var is not None, "batch_norm", "running_mean and running_var in inference",
                running_mean=mean, running_var=var)
-    for name in ("running_mean", "running_var"):
-        if channels[name] is not None:
-            expect(not channels[name].requires_grad, "batch_norm", f"{name} without gradient",
-                   **{f"{name}__requires_grad": True})
 
 
 def _statistics_dtype(dtype):
@@ -84,7 +79,7 @@ class BatchNorm(Function):
         self.training, self.momentum, self.eps = training, momentum, eps
 
     def forward(self, x, weight, bias, running_mean, running_var):
-        self.x, self.weight = dense(x), weight
+        self.x, self.weight, self.statistics_dtype = dense(x), weight, _statistics_dtype(x.dtype)
         self.dtype = (weight if weight is not None else bias if bias is not None else x).dtype
         self.channels_last = is_channels_last(self.x)
         y = empty(self.k, x.shape, x.dtype, self.channels_last)
@@ -92,7 +87,7 @@ class BatchNorm(Function):
             return y
         w, b, mean, var = [self.per_channel(a) for a in (weight, bias, running_mean, running_var)]
         if self.training:
-            self.mean, self.rstd = [self.k.empty(x.shape[1], _statistics_dtype(x.dtype)) for _ in range(2)]
+            self.mean, self.rstd = [self.k.empty(x.shape[1], self.statistics_dtype) for _ in range(2)]
             self.k.batch_norm_forward_training(self.rows(self.x), w, b, self.rows(y), self.mean, self.rstd, mean, var,
                                                self.momentum, self.eps)
             for running, updated in ((running_mean, mean), (running_var, var)):
@@ -106,7 +101,7 @@ class BatchNorm(Function):
     def backward(self, gy, wanted):
         x, (want_x, want_w, want_b) = self.x, wanted[:3]
         gx = empty(self.k, x.shape, x.dtype, self.channels_last) if want_x else None
-        gw, gb = [self.k.zeros(x.shape[1], _statistics_dtype(x.dtype)) if want else None for want in (want_w, want_b)]
+        gw, gb = [self.k.zeros(x.shape[1], self.statistics_dtype) if want else None for want in (want_w, want_b)]
         if x.size:
             arrays = self.rows(x), self.rows(laid_out(gy, self.channels_last)), self.per_channel(self.weight)
             rows_gx = self.rows(gx) if want_x else None
@@ -127,4 +122,4 @@ class BatchNorm(Function):
 
     def per_channel(self, array):
         """C values in the statistics' dtype: the array itself where it is that already."""
-        return array if array is None else self.k.xp.ascontiguousarray(array, _statistics_dtype(self.x.dtype))
+        return array if array is None else self.k.xp.ascontiguousarray(array, self.statistics_dtype)

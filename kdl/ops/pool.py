@@ -224,7 +224,7 @@ def _check_input(op, n, input):
 def _window(op, n, kernel_size, stride, padding, dilation, halved=True):
     """Kernel size, stride, padding and dilation, n ints each; `halved`: padding is at most half the kernel size."""
     kernel = ints(op, "kernel_size", kernel_size, n)
-    stride = kernel if stride is None or stride == [] else ints(op, "stride", stride, n)
+    stride = kernel if stride in (None, [], ()) else ints(op, "stride", stride, n)
     padding, dilation = ints(op, "padding", padding, n), ints(op, "dilation", dilation, n)
     if min(kernel) < 1 or min(stride) < 1 or min(dilation) < 1:
         expect(False, op, "kernel_size, stride and dilation > 0", kernel_size=kernel, stride=stride, dilation=dilation)

@@ -6,7 +6,9 @@ from math import prod
 
 import numpy as np
 
-from kdl.kernels.reference.wide import wide
+from kdl.kernels.reference import wide
+
+_quiet = np.errstate(invalid="ignore", over="ignore")  # NaN and infinity are values like any others
 
 
 def max_pool2d_forward(x, y, winner, kernel_size, stride, padding, dilation):
@@ -22,6 +24,7 @@ def max_pool2d_forward(x, y, winner, kernel_size, stride, padding, dilation):
     y[...], winner[...] = best, np.where(which < 0, prod(kernel_size), which)
 
 
+@_quiet
 def max_pool2d_backward(gy, winner, gx, kernel_size, stride, padding, dilation):
     axes = _Axes(gx, gy, kernel_size, stride, padding, dilation)
     total = axes.pad(np.zeros(gx.shape, wide(gx).dtype), 0)
@@ -42,6 +45,7 @@ def max_pool2d_indices(winner, indices, kernel_size, stride, padding, dilation, 
     indices[...] = np.where(nowhere, -1, position)
 
 
+@_quiet
 def avg_pool2d_forward(x, y, kernel_size, stride, padding, count_include_pad, divisor_override):
     """A `divisor_override` of 0 is none."""
     axes = _Axes(x, y, kernel_size, stride, padding)
@@ -51,6 +55,7 @@ def avg_pool2d_forward(x, y, kernel_size, stride, padding, count_include_pad, di
     y[...] = total / axes.divisor(total.dtype, count_include_pad, divisor_override)
 
 
+@_quiet
 def avg_pool2d_backward(gy, gx, kernel_size, stride, padding, count_include_pad, divisor_override):
     axes = _Axes(gx, gy, kernel_size, stride, padding)
     total = axes.pad(np.zeros(gx.shape, wide(gx).dtype), 0)
@@ -60,11 +65,13 @@ def avg_pool2d_backward(gy, gx, kernel_size, stride, padding, count_include_pad,
     gx[...] = axes.crop(total)
 
 
+@_quiet
 def adaptive_avg_pool2d_forward(x, y):
     for output, window in _adaptive_windows(x, y):
         y[output] = wide(x[window]).mean(tuple(range(2, x.ndim)))
 
 
+@_quiet
 def adaptive_avg_pool2d_backward(gy, gx):
     total = np.zeros(gx.shape, wide(gx).dtype)
     for output, window in _adaptive_windows(gx, gy):
@@ -85,6 +92,7 @@ def adaptive_max_pool2d_forward(x, y, index):
         index[output] = positions[window[2:]].ravel()[best]
 
 
+@_quiet
 def adaptive_max_pool2d_backward(gy, index, gx):
     total = np.zeros((gx.shape[0], gx.shape[1], prod(gx.shape[2:])), wide(gx).dtype)
     n, c = np.ogrid[:gx.shape[0], :gx.shape[1]]
