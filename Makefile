@@ -14,6 +14,10 @@ CMAKE := $(VENV)/bin/cmake
 ready = $(VENV)/.has-$(1)
 endif
 
+# In place, CUDA is compiled for this machine's GPU; without one for the oldest architecture alone, to see that it compiles.
+# The wheel holds all architectures.
+ARCHITECTURES := $(shell nvidia-smi -L >/dev/null 2>&1 && echo native || echo 75-virtual)
+
 # NumPy's BLAS takes its kernels from the CPU, not from the environment
 unexport OPENBLAS_CORETYPE OPENBLAS_L2_SIZE
 
@@ -32,9 +36,10 @@ lint: $(call ready,dev)  ## check the style
 bench: $(call ready,dev)  ## time the CPU kernels against the NumPy reference (ARGS="conv pool")
 	@$(PYTHON) -m benchmarks $(ARGS)
 
-kernels: $(call ready,dev)  ## build the compiled kernels in place, where nvcc is found
-	$(call step,compiled kernels,$(CMAKE) -S . -B build/kernels -G Ninja -DKDL_INPLACE=ON \
-		-DPython_EXECUTABLE=$$($(PYTHON) -c 'import sys; print(sys.executable)') && $(CMAKE) --build build/kernels)
+kernels: $(call ready,dev)  ## build the compiled kernels in place: for the CPU (simt), and for CUDA where nvcc is found
+	$(call step,compiled kernels,$(CMAKE) -S . -B build/kernels -G Ninja -DKDL_INPLACE=ON -DKDL_SIMT=ON \
+		-DCMAKE_CUDA_ARCHITECTURES=$(ARCHITECTURES) -DPython_EXECUTABLE=$$($(PYTHON) -c 'import sys; print(sys.executable)') \
+		&& $(CMAKE) --build build/kernels)
 
 wheel: $(call ready,dev)  ## build the wheel into dist/ (KDL_CUDA=AUTO|ON|OFF, KDL_PIP_NVCC=1)
 	@$(PYTHON) -m build --wheel
@@ -46,7 +51,7 @@ help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1@/p' Makefile | awk -F@ '{ printf "  make %-10s %s\n", $$1, $$2 }'
 
 clean:  ## remove everything that was built
-	rm -rf $(VENV) build dist kdl/*.so
+	rm -rf $(VENV) build dist kdl/kernels/*.so tests/simt/*.so
 	find kdl tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 # --- the virtual environment ---

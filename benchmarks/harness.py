@@ -109,7 +109,7 @@ def passes(row, dtype, namespace):
     return {"forward": forward, "backward": backward}
 
 
-def run(row, dtype=np.dtype(np.float32), seconds=0.5):
+def run(row, dtype, seconds):
     """Check the row against the reference, time it, and yield one line of result per pass."""
     ours, reference = passes(row, dtype, "cpu"), passes(row, dtype, "reference")
     for name in ours:

@@ -71,7 +71,9 @@ def blas():
         if pool["user_api"] == "blas":
             shown = f"{pool['internal_api']} {pool['version']}, {pool['architecture']}, {pool['num_threads']} threads"
             forced = [name for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE") if name in os.environ]
-            yield "numpy's BLAS", shown + (f"; held back by {' and '.join(forced)}: unset" if forced else ""), bool(forced)
+            if forced:
+                shown += f"; held back by {' and '.join(forced)}, which should be unset"
+            yield "numpy's BLAS", shown, bool(forced)
 
 
 def threads():

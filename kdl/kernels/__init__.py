@@ -46,14 +46,18 @@ class Namespace:
 
 
 def _public_functions(module):
-    """The public functions defined in a module, or in the modules of a package."""
-    if hasattr(module, "functions"):  # compiled: the extension's own table
+    """The kernels of a namespace: a compiled one has a table, a package has its families' public functions."""
+    if hasattr(module, "functions"):
         return module.functions()
-    modules = [module]
-    if hasattr(module, "__path__"):
-        modules += [importlib.import_module(f"{module.__name__}.{m.name}") for m in pkgutil.iter_modules(module.__path__)]
+    modules = [importlib.import_module(f"{module.__name__}.{family}") for family in families()]
     return {name: value for m in modules for name, value in vars(m).items()
             if isinstance(value, FunctionType) and value.__module__ == m.__name__ and not name.startswith("_")}
+
+
+def families():
+    """The names of the kernel families: the modules of the reference."""
+    from kdl.kernels import reference
+    return sorted(m.name for m in pkgutil.iter_modules(reference.__path__))
 
 
 _namespaces = {name: Namespace(name) for name in ("reference", "cpu", "cuda", "simt")}

@@ -100,9 +100,10 @@ class Case:
 
 
 def _shown(value):
+    """The same text in every process, so that the tests have the same names in all of them."""
     if isinstance(value, list):
         return f"[{', '.join(map(_shown, value))}]"
-    return str(value.shape) if isinstance(value, Array) else repr(value)
+    return str(value.shape) if isinstance(value, Array) else getattr(value, "__name__", None) or repr(value)
 
 
 def case(*args, **kwargs):

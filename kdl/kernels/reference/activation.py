@@ -3,7 +3,7 @@ import math
 
 import numpy as np
 
-from kdl.kernels.reference.wide import wide
+from kdl.kernels.reference import wide
 
 
 # --- bent lines ---

@@ -1,7 +1,7 @@
 """Convolution in NumPy: one product per tap, over 2 or 3 dimensions alike. The maths stands in kdl/ops/conv.py."""
 import numpy as np
 
-from kdl.kernels.reference.wide import wide
+from kdl.kernels.reference import wide
 
 
 def conv2d_forward(x, w, b, y, stride, padding, dilation, groups):

@@ -3,7 +3,7 @@ import math
 
 import numpy as np
 
-from kdl.kernels.reference.wide import wide
+from kdl.kernels.reference import wide
 
 _erf = np.vectorize(math.erf, otypes=[np.float64])
 _erfc = np.vectorize(math.erfc, otypes=[np.float64])

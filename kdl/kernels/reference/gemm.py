@@ -1,5 +1,5 @@
 """Matrix products in NumPy: the formulas of kdl/ops/gemm.py, a line each."""
-from kdl.kernels.reference.wide import wide
+from kdl.kernels.reference import wide
 
 
 def matmul_forward(a, b, y):

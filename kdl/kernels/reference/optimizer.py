@@ -6,7 +6,7 @@ are None. The sources stand in kdl/optim/.
 """
 import numpy as np
 
-from kdl.kernels.reference.wide import wide
+from kdl.kernels.reference import wide
 
 
 def sgd_step(g, p, momentum_buffer, lr, momentum, dampening, weight_decay, nesterov, maximize):

@@ -1,7 +1,7 @@
 """Softmax, log-softmax and cross-entropy in NumPy, along axis 1 of (outer, C, inner). The maths: kdl/ops/softmax.py."""
 import numpy as np
 
-from kdl.kernels.reference.wide import wide
+from kdl.kernels.reference import wide
 
 
 def softmax_forward(x, y):

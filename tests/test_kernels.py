@@ -1,0 +1,109 @@
+"""The namespaces are twins, and no kernel exists untested or unmeasured."""
+import importlib
+import inspect
+import pkgutil
+
+import numpy as np
+import pytest
+
+import benchmarks
+import kdl
+from benchmarks import harness
+from kdl import kernels
+from tests.optable import ROWS
+
+SIGNATURES = {name: {k: list(inspect.signature(f).parameters) for k, f in kernels.get(name).functions.items()}
+              for name in ("reference", "cpu")}
+
+
+def test_cpu_and_reference_have_the_same_kernels():
+    assert SIGNATURES["cpu"] == SIGNATURES["reference"]
+
+
+def test_the_compiled_kernels_are_among_them():
+    from kdl.kernels import cuda
+    try:
+        compiled = cuda.functions()
+    except ImportError as reason:
+        pytest.skip(str(reason))
+    for name, kernel in compiled.items():
+        assert list(inspect.signature(kernel).parameters) == SIGNATURES["reference"][name]
+
+
+@pytest.fixture(scope="module")
+def called():
+    """For every kernel, the op-table rows whose forward or backward calls it."""
+    import tests.test_optable as table
+    reference, users = kernels.get("reference"), {}
+
+    def recorded(name, function, row):
+        def call(*args, **kwargs):
+            users.setdefault(name, set()).add(row.name)
+            return function(*args, **kwargs)
+        return call
+
+    with kernels.use("reference"):
+        for row in ROWS:
+            for name, function in reference.functions.items():
+                setattr(reference, name, recorded(name, function, row))
+            for case in row.cases:
+                table.run_kdl(row, case, table.build(case))
+    for name, function in reference.functions.items():
+        setattr(reference, name, function)
+    return users
+
+
+def test_every_kernel_has_an_op_table_row(called):
+    optimizer = {name for name in SIGNATURES["cpu"] if name.endswith("_step")}  # tested in test_optim.py
+    assert set(SIGNATURES["cpu"]) - optimizer - set(called) == set()
+
+
+def test_every_kernel_has_a_benchmark(called):
+    for module in pkgutil.iter_modules(benchmarks.__path__):
+        if module.name.startswith("bench_"):
+            importlib.import_module(f"benchmarks.{module.name}")
+    measured = {row.name for row in harness.ROWS}
+    unmeasured = {kernel: sorted(rows) for kernel, rows in called.items() if not rows & measured}
+    assert unmeasured == {}
+
+
+def test_use_chooses_the_namespace_for_host_arrays():
+    x = np.zeros(1)
+    assert kernels.of(x).name == "cpu"
+    with kernels.use("reference"):
+        assert kernels.of(x).name == "reference"
+        with kernels.use("cpu"):
+            assert kernels.of(x, 1.0).name == "cpu"
+        assert kernels.of(x).name == "reference"
+    assert kernels.of(x).name == "cpu"
+
+
+def test_backward_uses_the_namespace_of_its_forward():
+    x = kdl.tensor([1.0, -1.0], requires_grad=True)
+    with kernels.use("reference"):
+        y = kdl.relu(x)
+    assert y.grad_fn.k.name == "reference"
+    y.sum().backward()
+    assert x.grad.tolist() == [1.0, 0.0]
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda"])
+def test_use_refuses_other_names(name):
+    with pytest.raises(ValueError, match=name), kernels.use(name):
+        pass
+
+
+class OnGpu:
+    """What a CuPy array looks like to `kernels.of`."""
+    __cuda_array_interface__ = {}
+
+
+def test_arrays_of_two_devices_are_refused():
+    with pytest.raises(TypeError, match="same device"):
+        kernels.of(np.zeros(1), OnGpu())
+    assert kernels.of(OnGpu()).name == "cuda"
+
+
+def test_an_unknown_kernel_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="'cpu'|cpu namespace has no kernel"):
+        kernels.get("cpu").no_such_kernel  # noqa: B018
