@@ -25,6 +25,11 @@ __all__ = []
 @method(names=["__getitem__"])
 def getitem(input, key):
     """The selected elements: a view where the key has no arrays, a copy otherwise. Raises IndexError, ValueError."""
+    if type(key) is int or (type(key) is slice and key.step is None):
+        try:
+            return Slice((key, ...))(input)
+        except (IndexError, TypeError):
+            pass  # what follows says it more clearly
     basic, advanced = _two_steps(input.array, key)
     y = input if basic is None else Slice(basic)(input)
     return y if advanced is None else Select(advanced)(y)
@@ -44,28 +49,48 @@ class Select(Function):
         return y
 
     def backward(self, gy, wanted):
-        if all(isinstance(k, slice) or k.dtype == types.boolean for k in self.key):
+        arrays = [d for d, k in enumerate(self.key) if not isinstance(k, slice)]
+        if all(self.key[d].dtype == types.boolean for d in arrays):
             gx = self.k.zeros(self.shape, gy.dtype)
             gx[self.key] = gy  # a mask selects nothing twice
             return gx
-        return add_at(self.k.xp, self.shape, _positions(self.k.xp, self.shape, self.key), gy)
+        if len(arrays) == 1:
+            dim, = arrays
+            return add_slices(self.k, self.shape, dim, _from_front(self.k.xp, self.key[dim], self.shape[dim]), gy)
+        return add_at(self.k, self.shape, _positions(self.k.xp, self.shape, self.key), gy)
 
 
-def add_at(xp, shape, positions, values):
-    """Zeros of the shape, with the values added at flat positions, one after the other where one comes twice."""
-    dtype = values.dtype
-    positions, values = positions.reshape(-1), values.reshape(-1)
-    if dtype in types.HALVES:
-        values = values.astype(np.float32)
-    total = xp.zeros(math.prod(shape), values.dtype)
-    if xp is np:
-        np.add.at(total, positions, values)
-    elif values.size:
-        order = xp.argsort(positions, kind="stable")  # CuPy's add.at is atomic: the order would differ from run to run
-        positions = positions[order]
-        first = xp.flatnonzero(xp.concatenate([xp.ones(1, bool), positions[1:] != positions[:-1]]))
-        total[positions[first]] = xp.add.reduceat(values[order], first)
-    return total.reshape(shape).astype(dtype, copy=False)
+def add_slices(k, shape, dim, index, values):
+    """Zeros of the shape, with the slices of `values` added at positions of dim, in order where one recurs."""
+    outer, inner = math.prod(shape[:dim]), math.prod(shape[dim + 1:])
+    values = k.xp.ascontiguousarray(values).reshape(outer, index.size, inner)
+    total = k.zeros((outer, shape[dim], inner), values.dtype)
+    if k.xp is np:
+        k.add_slices(index.reshape(-1), values, total)
+    else:
+        _add_sorted(k.xp, index.reshape(-1), values, total)
+    return total.reshape(shape)
+
+
+def add_at(k, shape, positions, values):
+    """`add_slices` of single elements at flat positions."""
+    return add_slices(k, (math.prod(shape),), 0, positions, values).reshape(shape)
+
+
+def _add_sorted(xp, index, values, total):
+    """`add_slices` in CuPy, whose add.at is atomic and so adds in another order each time."""
+    if index.size:
+        order = xp.argsort(index, kind="stable")
+        rows = index[order]
+        first = xp.flatnonzero(xp.concatenate([xp.ones(1, bool), rows[1:] != rows[:-1]]))
+        wide = values.astype(np.float32) if values.dtype in types.HALVES else values
+        total[:, rows[first]] = xp.add.reduceat(wide[:, order], first, 1)
+
+
+def _from_front(xp, index, n):
+    """Positions counted from 0, as int64, where negative ones count from the end."""
+    index = index.astype(np.int64)
+    return xp.where(index < 0, index + n, index)
 
 
 def strides_of(shape):
@@ -86,8 +111,7 @@ def _positions(xp, shape, key):
         for part in (k,) if isinstance(k, slice) or k.dtype != types.boolean else xp.nonzero(k):
             if not isinstance(part, slice):
                 arrays.append(dim)
-                part = part.astype(np.int64)
-                flat = flat + xp.where(part < 0, part + shape[dim], part) * strides[dim]
+                flat = flat + _from_front(xp, part, shape[dim]) * strides[dim]
             dim += 1
     others = [d for d in range(len(shape)) if d not in arrays]
     adjacent = arrays == list(range(arrays[0], arrays[0] + len(arrays)))

@@ -268,5 +268,5 @@ class MultiLabelMargin(Loss):
     def backward(self, g, wanted):
         g = (self.spread(g) / self.shape[-1]).reshape(-1, 1)
         toward = self.positive.sum(1) * g
-        away = add_at(self.k.xp, toward.shape, self.positions, self.positive.sum(2) * g)
+        away = add_at(self.k, toward.shape, self.positions, self.positive.sum(2) * g)
         return (toward - away).reshape(self.shape).astype(g.dtype, copy=False), None

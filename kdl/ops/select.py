@@ -10,7 +10,7 @@ from kdl import types
 from kdl.autograd import Function
 from kdl.errors import expect, expect_type
 from kdl.ops.common import array_of, assign_, dimension, summed, unbroadcast
-from kdl.ops.indexing import Select, add_at, along, strides_of
+from kdl.ops.indexing import Select, add_at, add_slices, along, strides_of
 from kdl.ops.pointwise import check_broadcast, operand
 from kdl.ops.shape import Expand
 from kdl.tensor import Tensor, array_module, method
@@ -215,7 +215,7 @@ class Gather(Function):
         return x.reshape(-1)[positions]
 
     def backward(self, gy, wanted):
-        return add_at(self.k.xp, self.shape, self.positions, gy), None
+        return add_at(self.k, self.shape, self.positions, gy), None
 
 
 @method
@@ -301,7 +301,7 @@ class ScatterAdd(Scatter):
     """y = x with s added at flat positions; gx = gy, gs = gy there."""
 
     def write(self, y, s):
-        y += add_at(self.k.xp, y.shape, self.positions, s)
+        y += add_at(self.k, y.shape, self.positions, s)
 
     def gradient(self, gy):
         return gy
@@ -328,13 +328,7 @@ class IndexSelect(Function):
         return x.take(index, self.dim)
 
     def backward(self, gy, wanted):
-        xp, dim, ndim = self.k.xp, self.dim, gy.ndim
-        strides = strides_of(self.shape)
-        flat = self.index.reshape([-1 if d == dim else 1 for d in range(ndim)]) * strides[dim]
-        for d in range(ndim):
-            if d != dim:
-                flat = flat + along(xp, self.shape[d], d, ndim) * strides[d]
-        return add_at(xp, self.shape, flat, gy), None
+        return add_slices(self.k, self.shape, self.dim, self.index, gy), None
 
 
 @method
@@ -357,16 +351,16 @@ def index_add_(input, dim, index, source, *, alpha=1):
     return assign_(input, index_add(input, dim, index, source, alpha=alpha))
 
 
-class IndexAdd(IndexSelect):
-    """y = x + the backward of IndexSelect for alpha s; gx = gy, gs = alpha gy at the positions."""
+class IndexAdd(Function):
+    """y = x with alpha s added at the positions; gx = gy, gs = alpha gy at the positions."""
 
     def __init__(self, dim, alpha):
         self.dim, self.alpha = dim, alpha
 
     def forward(self, x, index, s):
         self.shape, self.index = x.shape, index
-        added, _ = super().backward(s if self.alpha == 1 else s * s.dtype.type(self.alpha), None)
-        return x + added
+        s = s if self.alpha == 1 else s * s.dtype.type(self.alpha)
+        return x + add_slices(self.k, self.shape, self.dim, index, s)
 
     def backward(self, gy, wanted):
         gs = None

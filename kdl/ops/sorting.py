@@ -68,7 +68,7 @@ def kthvalue(input, k, dim=-1, keepdim=False):
     expect(1 <= k <= n, "kthvalue", f"1 <= k <= {n}", k=k, input=array)
     if array.ndim == 0:
         return _selected(input, 0, Tensor(array_module(array).zeros((), np.int64)))
-    indices = _order(_comparable(array), dim, False).take([k - 1], dim)
+    indices = array_module(array).argpartition(_comparable(array), k - 1, dim).take([k - 1], dim)
     values, indices = _selected(input, dim, Tensor(indices))
     return Selection(values, indices) if keepdim else Selection(values.squeeze(dim), indices.squeeze(dim))
 
