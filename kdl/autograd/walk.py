@@ -143,7 +143,7 @@ class _Walk:
             g = as_array(g)
         if type(edge) is not tuple:
             if self.captured is None and not edge.hooks:
-                _accumulate(edge, g, _alone(g, holders))
+                _accumulate(edge, g, edge.grad is None and _alone(g, holders))
             elif edge in self.leaves:
                 self.leaves[edge].add(g)
             elif self.captured is None or edge in self.captured:
@@ -188,7 +188,13 @@ def _needed(roots, asked):
 
 def _alone(g, holders):
     """Whether nothing else among the gradients shares this one's memory, so that it may be kept and added to."""
-    return g.base is None and sum(h is g or (h is not None and h.base is g) for h in holders) <= 1
+    if g.base is not None:
+        return False
+    sharing = 0
+    for h in holders:
+        if h is g or (h is not None and h.base is g):
+            sharing += 1
+    return sharing <= 1
 
 
 def _accumulate(leaf, g, owned):
