@@ -24,7 +24,7 @@ __all__ = ["Generator", "bernoulli", "default_generator", "get_rng_state", "init
 
 # --- generators ---
 class Generator:
-    """A stream of random numbers with a seed; `rng` is the numpy.random.Generator that draws them."""
+    """A stream of random numbers with a seed."""
     _PARTS = (("seed", 8), ("state", 16), ("inc", 16), ("has_uint32", 1), ("uinteger", 4))  # and their bytes
 
     def __init__(self, device="cpu"):
@@ -36,9 +36,15 @@ class Generator:
         """Start the stream of this seed of at most 64 bits; returns the generator. Raises TypeError, ValueError."""
         expect_type(isinstance(seed, (int, np.integer)), "manual_seed", "an int", seed=seed)
         expect(-2**63 <= seed < 2**64, "manual_seed", "a seed of at most 64 bits", seed=seed)
-        self._seed = int(seed) % 2**64
-        self.rng = np.random.Generator(np.random.PCG64(self._seed))
+        self._seed, self._rng = int(seed) % 2**64, None
         return self
+
+    @property
+    def rng(self):
+        """The numpy.random.Generator that draws the numbers; made when first used, for numpy.random imports slowly."""
+        if self._rng is None:
+            self._rng = np.random.Generator(np.random.PCG64(self._seed))
+        return self._rng
 
     def seed(self):
         """Start a stream that nobody can foresee; returns its seed."""

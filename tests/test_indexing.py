@@ -158,6 +158,14 @@ def test_an_index_changed_before_backward_does_not_matter():
         assert x.grad.tolist() == [0, 2, 0, 0]
 
 
+def test_an_index_changed_after_writing_does_not_matter():
+    v, i, x = kdl.ones(2, dtype=kdl.float64, requires_grad=True), kdl.tensor([1, 2]), kdl.zeros(4, dtype=kdl.float64)
+    x[i] = v
+    i.fill_(3)
+    (x * kdl.arange(4)).sum().backward()
+    assert v.grad.tolist() == [1, 2]
+
+
 def test_writing_casts_to_the_dtype_as_torch_does():
     for value in (1.5, True, -1):
         ours, theirs = kdl.zeros(3, dtype=kdl.int64), torch.zeros(3, dtype=torch.int64)

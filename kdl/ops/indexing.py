@@ -44,8 +44,8 @@ class Select(Function):
     def forward(self, x):
         self.shape = x.shape
         y = x[self.key]
-        if self.needs_input_grad[0]:  # the caller may change its index before backward
-            self.key = tuple([k if isinstance(k, slice) else k.copy() for k in self.key])
+        if self.needs_input_grad[0]:
+            self.key = _kept(self.key)
         return y
 
     def backward(self, gy, wanted):
@@ -58,6 +58,11 @@ class Select(Function):
             dim, = arrays
             return add_slices(self.k, self.shape, dim, _from_front(self.k.xp, self.key[dim], self.shape[dim]), gy)
         return add_at(self.k, self.shape, _positions(self.k.xp, self.shape, self.key), gy)
+
+
+def _kept(advanced):
+    """Copies of the index arrays, for the caller may change them before backward."""
+    return advanced and tuple([k if isinstance(k, slice) else k.copy() for k in advanced])
 
 
 def add_slices(k, shape, dim, index, values):
@@ -156,6 +161,7 @@ class Assign(Function):
         self.shape = getattr(v, "shape", ())
         y = x.copy()
         _write(y, *self.key, v)
+        self.key = self.key[0], _kept(self.key[1])
         return y
 
     def backward(self, gy, wanted):
