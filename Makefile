@@ -28,7 +28,7 @@ train: $(call ready,demo)  ## train LeNet-5 on scikit-learn's digits (ARGS="--ep
 	@$(PYTHON) -m kdl train lenet5 $(ARGS)
 
 test: $(call ready,dev) kernels  ## run the tests (ARGS="-k conv")
-	@$(PYTHON) -m pytest -n auto --dist worksteal $(ARGS)
+	@OPENBLAS_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --dist worksteal $(ARGS)  # a test process has no core to spare
 
 lint: $(call ready,dev)  ## check the style
 	@$(PYTHON) -m ruff check .
