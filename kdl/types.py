@@ -3,7 +3,7 @@
 A dtype is a plain NumPy dtype, so `x.dtype == kdl.float32` and `x.dtype == np.float32` say the same thing.
 """
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import ml_dtypes
 import numpy as np
@@ -39,7 +39,7 @@ def set_default_dtype(dtype):
     _default_dtype = dtype
 
 
-@lru_cache(maxsize=None)
+@cache
 def _checked(dtype):
     dtype = np.dtype(dtype)
     if dtype not in FLOATS and dtype not in _INTEGERS and dtype != boolean:
@@ -72,7 +72,7 @@ def category(dtype):
     return 2 if dtype in FLOATS else 1 if dtype in _INTEGERS else 0
 
 
-@lru_cache(maxsize=None)
+@cache
 def promote_types(a, b):
     """The smallest dtype to which both can be cast, by torch's table: an integer never widens a float."""
     if a == b:
@@ -141,7 +141,7 @@ preserve_format = MemoryFormat("preserve_format")
 
 @dataclass(frozen=True)
 class device:
-    """Where an array lives: `kdl.device("cpu")`, `kdl.device("cuda")`, `kdl.device("cuda", 1)`, `kdl.device("cuda:1")`."""
+    """Where an array lives: `kdl.device("cpu")`, `device("cuda")`, `device("cuda", 1)` or `device("cuda:1")`."""
     type: str
     index: "int | None" = None
 

@@ -38,6 +38,12 @@ def test_tensor_casts_as_torch_does(data, dtype):
     same(kdl.as_tensor(data, getattr(kdl, dtype)), torch.as_tensor(data, dtype=getattr(torch, dtype)))
 
 
+def test_numbers_are_rounded_once():
+    assert kdl.tensor([0.1], dtype=kdl.float64).item() == kdl.as_tensor(0.1, kdl.float64).item() == 0.1
+    assert kdl.full((), 0.1, dtype=kdl.float64).item() == 0.1 == kdl.linspace(0.1, 1, 2, dtype=kdl.float64)[0].item()
+    assert kdl.tensor([2**53 + 1]).item() == 2**53 + 1 and kdl.tensor(2**63 - 1).item() == 2**63 - 1
+
+
 numbers = st.one_of(st.booleans(), st.integers(-2**40, 2**40), st.floats(-1e6, 1e6))
 
 

@@ -278,6 +278,10 @@ REFUSED = {
     "repeat_interleave: expected 3 repeats": lambda lib, x: x.repeat_interleave(lib.tensor([1, 2]), 1),
     "repeat_interleave: expected integer repeats": lambda lib, x: x.repeat_interleave(lib.tensor([1.0, 2.0]), 0),
     "repeat_interleave: expected repeats of at least 0": lambda lib, x: x.repeat_interleave(-1, 0),
+    "repeat_interleave: expected output_size 4": lambda lib, x: x.repeat_interleave(
+        lib.tensor([2, 2]), 0, output_size=5),
+    "cannot be interpreted as an integer": lambda lib, x: x.select(0, 0.5),
+    "'float' object cannot be interpreted as an integer": lambda lib, x: x.split(1.5),
     "cat: expected a list or tuple of at least one tensor": lambda lib, x: lib.cat([]),
     "cat: expected shapes that differ in dimension 0 only, got tensors [(2, 3), (3, 2)]":
         lambda lib, x: lib.cat([x, x.T]),

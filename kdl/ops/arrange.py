@@ -3,6 +3,8 @@
 The gradient takes gy the same way back; that of an element that was repeated is the sum over its copies, and that of
 one left out is 0.
 """
+from operator import index
+
 import numpy as np
 
 from kdl.autograd import Function
@@ -38,6 +40,8 @@ def flipud(input):
 
 
 class Flip(Function):
+    """y = x read backwards along dims, and gx = gy read backwards."""
+
     def __init__(self, dims):
         self.dims = dims
 
@@ -66,6 +70,8 @@ def roll(input, shifts, dims=None):
 
 
 class Roll(Function):
+    """y[i + shift] = x[i], round the end; gx[i] = gy[i + shift]."""
+
     def __init__(self, shifts, dims):
         self.shifts, self.dims = shifts, dims
 
@@ -99,6 +105,8 @@ def tile(input, dims):
 
 
 class Repeat(Function):
+    """y = copies of x side by side; gx = the sum over the copies."""
+
     def __init__(self, repeats):
         self.repeats = repeats
 
@@ -117,7 +125,8 @@ def repeat_interleave(input, repeats=None, dim=None, *, output_size=None):
     """Each element (or each slice of `dim`) repeated in place: `repeats` times, or repeats[i] times the i-th.
 
     Without dim the input counts as one dimension. `repeat_interleave(repeats)` alone repeats the positions 0, 1, ...
-    Raises TypeError and ValueError for repeats that are not integers of at least 0, one or as many as there are slices.
+    Raises TypeError and ValueError for repeats that are not integers of at least 0, one or as many as there are slices,
+    and for an output_size that is not what they add up to.
     """
     array = array_of("repeat_interleave", input)
     if repeats is None:
@@ -128,11 +137,14 @@ def repeat_interleave(input, repeats=None, dim=None, *, output_size=None):
     dim = dimension("repeat_interleave", dim, input.array.ndim)
     n = input.array.shape[dim]
     if isinstance(repeats, Tensor) and repeats.array.size != 1:
-        counts = _counts(repeats.array, n)
-        return input.index_select(dim, Tensor(np.repeat(np.arange(n), counts)))
-    times = int(repeats)
-    expect(times >= 0, "repeat_interleave", "repeats of at least 0", repeats=times)
-    return RepeatInterleave(times, dim)(input)
+        y = input.index_select(dim, Tensor(np.repeat(np.arange(n), _counts(repeats.array, n))))
+    else:
+        times = index(repeats)
+        expect(times >= 0, "repeat_interleave", "repeats of at least 0", repeats=times)
+        y = RepeatInterleave(times, dim)(input)
+    expect(output_size in (None, y.array.shape[dim]), "repeat_interleave", f"output_size {y.array.shape[dim]}",
+           output_size=output_size)
+    return y
 
 
 def _counts(repeats, n):
@@ -144,6 +156,8 @@ def _counts(repeats, n):
 
 
 class RepeatInterleave(Function):
+    """y = every slice of x `times` in a row; gx = the sum over each row."""
+
     def __init__(self, times, dim):
         self.times, self.dim = times, dim
 

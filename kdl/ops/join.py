@@ -3,6 +3,7 @@
 The gradient of what was joined is split, that of what was split is joined. The parts of a split are views.
 """
 from itertools import accumulate, pairwise
+from operator import index
 
 from kdl import types
 from kdl.autograd import Function
@@ -122,7 +123,7 @@ def split(tensor, split_size_or_sections, dim=0):
     n, dim = _length("split", tensor, dim)
     sizes = split_size_or_sections
     if not isinstance(sizes, (tuple, list)):
-        size = int(sizes)
+        size = index(sizes)
         expect(size > 0 or (size == 0 and n == 0), "split", "a size of at least 1", split_size=size, tensor=tensor)
         sizes = [min(size, n - start) for start in range(0, n, size)] if n else [0]
     expect(all(s >= 0 for s in sizes) and sum(sizes) == n, "split", f"sizes that add up to {n}", sizes=sizes,

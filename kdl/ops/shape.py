@@ -5,6 +5,7 @@ is the inverse rearrangement of gy, a view again. What copies stands in `arrange
 diagonals), `join.py` (cat, stack and their inverses) and `pad.py`.
 """
 import math
+from operator import index as as_int
 
 import numpy as np
 
@@ -178,6 +179,7 @@ moveaxis = movedim
 
 
 def matrices(op, input):
+    """The input itself. Raises ValueError for fewer than 2 dimensions."""
     expect(array_of(op, input).ndim >= 2, op, "a tensor of at least 2 dimensions", input=input)
     return input
 
@@ -263,7 +265,7 @@ def select(input, dim, index):
     """The slice at one position of a dimension, without that dimension. A view. Raises IndexError."""
     shape = array_of("select", input).shape
     expect(len(shape) > 0, "select", "a tensor with dimensions", input=input)
-    dim, index = dimension("select", dim, len(shape)), int(index)
+    dim, index = dimension("select", dim, len(shape)), as_int(index)
     if not -shape[dim] <= index < shape[dim]:
         raise IndexError(f"select: expected index in [{-shape[dim]}, {shape[dim] - 1}] for dim {dim}, got {index}")
     return Slice((*[slice(None)] * dim, index, ...))(input)
@@ -274,7 +276,7 @@ def narrow(input, dim, start, length):
     """Positions start to start + length of a dimension. A view. Raises IndexError, ValueError."""
     shape = array_of("narrow", input).shape
     expect(len(shape) > 0, "narrow", "a tensor with dimensions", input=input)
-    dim, start = dimension("narrow", dim, len(shape)), int(start)
+    dim, start = dimension("narrow", dim, len(shape)), as_int(start)
     n = shape[dim]
     if not -n <= start <= n:
         raise IndexError(f"narrow: expected start in [{-n}, {n}] for dim {dim}, got {start}")
