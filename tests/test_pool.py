@@ -163,6 +163,15 @@ def test_windows_around_the_limit_of_one_byte(taps, namespace, rng):
     same_as_torch(("max_pool1d", x, (taps, 1, taps // 2), {"return_indices": True}))
 
 
+@pytest.mark.parametrize("name, args, options", [
+    ("max_pool2d", (10**6,), {}), ("max_pool2d", ((2, 10**9), (10**9, 1), (1, 2)), {}),
+    ("max_pool2d", (1, (10**9, 1)), {}), ("max_pool2d", (3, 10**9, 1, 10**9), {}), ("avg_pool2d", (10**9,), {}),
+    ("avg_pool2d", (1, (10**9, 1)), {}),
+    ("avg_pool2d", ((2, 10**9), (10**9, 1), (1, 2)), {"count_include_pad": False})])
+def test_huge_windows_and_strides(name, args, options, rng):
+    same_as_torch((name, rng.standard_normal((2, 3, 5, 20)), args, {"ceil_mode": True, **options}))
+
+
 def test_overlapping_windows_add_up(namespace):
     x = kdl.tensor([[[0.0, 9.0, 0.0, 0.0]]], requires_grad=True)
     F.max_pool1d(x, 2, 1).sum().backward()

@@ -76,7 +76,7 @@ class BatchNorm(Function):
     """Kernels see x as (N, C, inner), channels-last arrays as (N inner, C, 1), channels in the statistics' dtype."""
 
     def __init__(self, training, momentum, eps):
-        self.training, self.momentum, self.eps = training, momentum, eps
+        self.training, self.momentum, self.eps = training, float(momentum), float(eps)
 
     def forward(self, x, weight, bias, running_mean, running_var):
         self.x, self.weight, self.statistics_dtype = dense(x), weight, _statistics_dtype(x.dtype)

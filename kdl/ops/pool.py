@@ -163,23 +163,22 @@ def max_unpool3d(input, indices, kernel_size, stride=None, padding=0, output_siz
 # --- arguments ---
 def _max_pool(op, n, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices):
     _check_input(op, n, input)
-    window = _window(op, n, kernel_size, stride, padding, dilation)
-    size = _output_size(op, input, *window, ceil_mode)
+    size, window = _fit(op, input, *_window(op, n, kernel_size, stride, padding, dilation), ceil_mode)
     return MaxPool(n, size, window, return_indices)(input)
 
 
 def _avg_pool(op, n, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override):
     _check_input(op, n, input)
-    kernel, stride, padding, dilation = _window(op, n, kernel_size, stride, padding, 1)
-    size = _output_size(op, input, kernel, stride, padding, dilation, ceil_mode)
+    window = _window(op, n, kernel_size, stride, padding, 1)
+    size, fitted = _fit(op, input, *window, ceil_mode)
     if n == 3:
-        expect(all(length >= k for length, k in zip(input.array.shape[-3:], kernel, strict=True)), op,
-               "kernel_size no larger than the input", kernel_size=kernel, input=input)
+        expect(all(length >= k for length, k in zip(input.array.shape[-3:], window[0], strict=True)), op,
+               "kernel_size no larger than the input", kernel_size=window[0], input=input)
     if divisor_override is not None:
         expect_type(isinstance(divisor_override, (int, np.integer)) and not isinstance(divisor_override, bool), op,
                     "divisor_override to be an int or None", divisor_override=divisor_override)
         expect(divisor_override != 0, op, "divisor_override != 0", divisor_override=divisor_override)
-    return AvgPool(n, size, (kernel, stride, padding), bool(count_include_pad), int(divisor_override or 0))(input)
+    return AvgPool(n, size, fitted[:3], bool(count_include_pad), int(divisor_override or 0))(input)
 
 
 def _adaptive_avg_pool(op, n, input, output_size):
@@ -233,16 +232,21 @@ def _window(op, n, kernel_size, stride, padding, dilation, halved=True):
     return kernel, stride, padding, dilation
 
 
-def _output_size(op, input, kernel, stride, padding, dilation, ceil_mode):
-    size = []
+def _fit(op, input, kernel, stride, padding, dilation, ceil_mode):
+    """The output's size, and the window without what cannot matter, so that huge arguments cost nothing: taps beyond
+    the input and its padding, and the stride of an axis with one output."""
+    size, taps, steps = [], [], []
     for length, k, s, p, d in zip(input.array.shape[-len(kernel):], kernel, stride, padding, dilation, strict=True):
         room = length + 2 * p - d * (k - 1) - 1
         outputs = -(-room // s) + 1 if ceil_mode else room // s + 1
-        size.append(outputs - 1 if ceil_mode and (outputs - 1) * s >= length + p else outputs)
+        outputs = outputs - 1 if ceil_mode and (outputs - 1) * s >= length + p else outputs
+        size.append(outputs)
+        taps.append(min(k, (length - 1 + 2 * p) // d + 1))
+        steps.append(s if outputs > 1 else 1)
     if min(size) < 1:
         expect(False, op, "windows that fit into the input", input=input, kernel_size=kernel, padding=padding,
                dilation=dilation)
-    return tuple(size)
+    return tuple(size), (tuple(taps), tuple(steps), padding, dilation)
 
 
 def _adaptive_size(op, n, input, output_size):
