@@ -190,7 +190,8 @@ def assign_(input, result):
         if result.dtype != input.dtype:
             result = result.to(input.dtype)
         input.array, input.version, input.is_view = result.array, [0], False
-        input.requires_grad, input.grad_fn, input.output_index = True, result.grad_fn, result.output_index
+        input.grad_fn, input.output_index = result.grad_fn, result.output_index
+        input.requires_grad = result.requires_grad
     else:
         input.array[...] = result.array
         input.version[0] += 1
