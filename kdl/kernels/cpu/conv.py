@@ -1,185 +1,283 @@
-"""Convolution on the CPU: windows are gathered into columns that fit the cache, and NumPy's BLAS multiplies them.
+"""Convolution on the CPU, in two or three dimensions. The maths stands in kdl/ops/conv.py.
 
-Two dimensions are three with a depth of 1. For every block of images: columns (C T R S, D P Q) per image, then
-y = w columns; gx = the columns w' gy scattered back, each channel by one thread; gw = the sum over images of
-gy columns'.
-Depthwise convolutions have no product to speak of: they are loops over taps.
+With few channels per group: sums of shifted lines (direct.py). Otherwise columns and BLAS: `_gather` writes what the
+taps meet for each output into a column of a matrix (C taps, outputs), so that one product with the filters (K, C taps)
+gives all outputs: a block of them at a time that fits the cache, part of an image or several images. For the gradient
+of the input a product gives the columns, and `_scatter` adds them up. A 1 x 1 filter needs no columns: the image is its
+own.
 """
+from functools import wraps
+from inspect import signature
+from math import prod
+
 import numpy as np
 
-from kdl.kernels.cpu.depthwise import _depthwise_backward_w, _depthwise_backward_x, _depthwise_forward
+from kdl.kernels.cpu.cells import _collect, _deal, _starts, backward_pieces, forward_piece
+from kdl.kernels.cpu.direct import _products_with_lines, _sum_of_lines
 from kdl.kernels.cpu.launch import jit, prange, widened
 
-_BLOCK_BYTES = 1 << 20  # of columns at a time: what a core's L2 holds
+_BLOCK_BYTES = 1 << 20  # of columns: what the L2 cache of a core holds
+_BLOCK_COLUMNS = 512  # at least: with fewer the product is slow
+_CHUNKS = 32  # planes are shared out in so many parts at most, each with its own cells
+_SERIAL = 1 << 15  # elements below which waking threads takes longer than the loop
 
 
-@widened("y")
-def conv3d_forward(x, w, b, y, stride, padding, dilation, groups):
-    x, out = np.ascontiguousarray(x), y if y.flags.c_contiguous else np.empty(y.shape, y.dtype)
-    w = np.ascontiguousarray(w)
-    if w.shape[1] == 1 and groups > 1:
-        _depthwise_forward(x, w, out, *_geometry(stride, padding, dilation))
+def _volumetric(output):
+    """Let a kernel for contiguous float32 or float64 volumes take images, channels-last arrays and halves too."""
+    def bind(kernel):
+        position = list(signature(kernel).parameters).index(output)
+
+        @widened(output)
+        @wraps(kernel)
+        def launch(*args):
+            *arrays, stride, padding, dilation, groups = args
+            target = arrays[position]
+            if not target.flags.c_contiguous:
+                arrays[position] = np.empty(target.shape, target.dtype)
+            if len(stride) == 2:
+                stride, padding, dilation = (1, *stride), (0, *padding), (1, *dilation)
+            kernel(*[a if a is None or a.ndim == 1 else _volume(np.ascontiguousarray(a)) for a in arrays], stride,
+                   padding, dilation, groups)
+            if arrays[position] is not target:
+                target[...] = arrays[position]
+        return launch
+    return bind
+
+
+def _volume(array):
+    """(N, C, H, W) as (N, C, 1, H, W)."""
+    return array if array.ndim == 5 else array.reshape(*array.shape[:2], 1, *array.shape[2:])
+
+
+# --- kernels ---
+@_volumetric("y")
+def conv2d_forward(x, w, b, y, stride, padding, dilation, groups):
+    axes = _axes(x, w, y, stride, padding, dilation)
+    if _is_direct(w, groups):
+        _sum(x, w, b, y, groups, forward_piece(*axes))
+        return
+    filters, outputs = _filters(w, groups), _pixels(y, groups)
+    if _is_pointwise(*axes):
+        np.matmul(filters, _pixels(x, groups), out=outputs)
     else:
-        for images, columns, group in _blocks(x, w, out, groups):
-            _gather(x[images], columns, group * w.shape[1], *_window(w, out), *_geometry(stride, padding, dilation))
-            np.matmul(_matrix(w, groups, group), columns, out=_planes(out[images], groups, group))
+        for block in _blocks(x, w, groups, forward_piece(*axes)):
+            block.gather(x)
+            block.put(outputs, filters[block.group])
     if b is not None:
-        out += b.reshape(-1, 1, 1, 1)
-    if out is not y:
-        y[...] = out
+        _add_bias(y.reshape(*y.shape[:2], prod(y.shape[2:])), b)
 
 
-@widened("gx")
-def conv3d_backward_x(gy, w, gx, stride, padding, dilation, groups):
-    gy, w = np.ascontiguousarray(gy), np.ascontiguousarray(w)
-    out = gx if gx.flags.c_contiguous else np.empty(gx.shape, gx.dtype)
-    if w.shape[1] == 1 and groups > 1:
-        _depthwise_backward_x(gy, w, out, *_geometry(stride, padding, dilation))
-    else:
-        for images, columns, group in _blocks(out, w, gy, groups):
-            np.matmul(_matrix(w, groups, group).T, _planes(gy[images], groups, group), out=columns)
-            _scatter(columns, out[images], group * w.shape[1], *_window(w, gy), *_geometry(stride, padding, dilation))
-    if out is not gx:
-        gx[...] = out
+@_volumetric("gx")
+def conv2d_backward_x(gy, w, gx, stride, padding, dilation, groups):
+    axes = _axes(gx, w, gy, stride, padding, dilation)
+    if _is_direct(w, groups):
+        turned = w.reshape(groups, -1, *w.shape[1:]).swapaxes(1, 2).reshape(gx.shape[1], -1, *w.shape[2:])
+        for piece in backward_pieces(*axes):
+            _sum(gy, turned, None, gx, groups, piece)
+        return
+    filters, gradients = _filters(w, groups).swapaxes(1, 2), _pixels(gy, groups)
+    if _is_pointwise(*axes):
+        np.matmul(filters, gradients, out=_pixels(gx, groups))
+        return
+    gx[...] = 0
+    for block in _blocks(gx, w, groups, forward_piece(*axes)):
+        np.matmul(filters[block.group], block.take(gradients), out=block.columns)
+        block.scatter(gx)
 
 
-@widened("gw")
-def conv3d_backward_w(x, gy, gw, stride, padding, dilation, groups):
-    x, gy = np.ascontiguousarray(x), np.ascontiguousarray(gy)
-    out = gw if gw.flags.c_contiguous else np.empty(gw.shape, gw.dtype)
-    out[...] = 0
-    if gw.shape[1] == 1 and groups > 1:
-        _depthwise_backward_w(x, gy, out, *_geometry(stride, padding, dilation))
-    else:
-        for images, columns, group in _blocks(x, out, gy, groups):
-            _gather(x[images], columns, group * gw.shape[1], *_window(gw, gy), *_geometry(stride, padding, dilation))
-            products = np.matmul(_planes(gy[images], groups, group), columns.transpose(0, 2, 1))
-            _matrix(out, groups, group)[...] += products.sum(0)
-    if out is not gw:
-        gw[...] = out
+@_volumetric("gw")
+def conv2d_backward_w(x, gy, gw, stride, padding, dilation, groups):
+    axes = _axes(x, gw, gy, stride, padding, dilation)
+    piece = forward_piece(*axes)
+    if _is_direct(gw, groups):
+        _products_with_lines(x, gy, gw.reshape(*gw.shape[:2], -1), groups, piece.taps, piece.deal, piece.margin,
+                             piece.reach)
+        return
+    filters, gradients, inputs = _filters(gw, groups), _pixels(gy, groups), _pixels(x, groups)
+    filters[...] = 0
+    for block in _blocks(x, gw, groups, piece):
+        if _is_pointwise(*axes):
+            block.columns = block.take(inputs)
+        else:
+            block.gather(x)
+        filters[block.group] += block.take(gradients) @ block.columns.T
 
 
 @widened("gb")
 def conv_backward_b(gy, gb):
-    np.sum(gy, axis=(0, *range(2, gy.ndim)), out=gb)
+    _sum_planes(np.ascontiguousarray(gy).reshape(*gy.shape[:2], prod(gy.shape[2:])), gb)
 
 
-def conv2d_forward(x, w, b, y, stride, padding, dilation, groups):
-    conv3d_forward(x[:, :, None], w[:, :, None], b, y[:, :, None], (1, *stride), (0, *padding), (1, *dilation), groups)
+conv3d_forward, conv3d_backward_x, conv3d_backward_w = conv2d_forward, conv2d_backward_x, conv2d_backward_w
 
 
-def conv2d_backward_x(gy, w, gx, stride, padding, dilation, groups):
-    conv3d_backward_x(gy[:, :, None], w[:, :, None], gx[:, :, None], (1, *stride), (0, *padding), (1, *dilation),
-                      groups)
+def _is_direct(w, groups):
+    return w.shape[1] == 1 and groups > 1
 
 
-def conv2d_backward_w(x, gy, gw, stride, padding, dilation, groups):
-    conv3d_backward_w(x[:, :, None], gy[:, :, None], gw[:, :, None], (1, *stride), (0, *padding), (1, *dilation),
-                      groups)
+def _is_pointwise(*axes):
+    """Whether every output sees the input of its own place alone."""
+    return all(size == outputs and taps == stride == 1 and padding == 0
+               for size, taps, outputs, stride, padding, _ in axes)
 
 
-def _geometry(stride, padding, dilation):
-    """Tuples of one type, whatever they came as, so that one compiled loop serves all."""
-    return tuple(map(int, stride)), tuple(map(int, padding)), tuple(map(int, dilation))
+# --- views ---
+def _axes(x, w, y, stride, padding, dilation):
+    return tuple(zip(x.shape[2:], w.shape[2:], y.shape[2:], stride, padding, dilation, strict=True))
 
 
-def _window(w, y):
-    return w.shape[2:], y.shape[2:]
+def _filters(w, groups):
+    """(K, C, ...) as (groups, K, C taps)."""
+    return w.reshape(groups, len(w) // groups, prod(w.shape[1:]))
 
 
-def _matrix(w, groups, group):
-    """One group's filters as a matrix (K, C T R S)."""
-    return w.reshape(groups, w.shape[0] // groups, -1)[group]
+def _pixels(y, groups):
+    """(N, K, ...) as (N, groups, K, pixels)."""
+    return y.reshape(len(y), groups, y.shape[1] // groups, prod(y.shape[2:]))
 
 
-def _planes(y, groups, group):
-    """One group's channels of y as (images, K, D P Q)."""
-    return y.reshape(y.shape[0], groups, y.shape[1] // groups, -1)[:, group]
+# --- sums of lines ---
+def _sum(u, w, b, v, groups, piece):
+    """v = b + the sum of shifted u, for the outputs of one piece."""
+    weights = w.reshape(*w.shape[:2], -1)[..., piece.order]
+    b = np.zeros(len(w), w.dtype) if b is None else b
+    _sum_of_lines(u, weights, b, v, groups, piece.taps, piece.deal, piece.margin, piece.reach, piece.outputs,
+                  piece.first, piece.step)
 
 
-def _blocks(x, w, y, groups):
-    """Pieces of the batch small enough for the cache: a slice of images, room for their columns, and the group."""
-    rows, pixels = int(np.prod(w.shape[1:])), int(np.prod(y.shape[2:]))
-    if not (rows and pixels):
-        return
-    size = max(1, _BLOCK_BYTES // (rows * pixels * x.itemsize))
-    room = np.empty((min(size, len(x)), rows, pixels), x.dtype)
-    for first in range(0, len(x), size):
-        images = slice(first, min(first + size, len(x)))
-        for group in range(groups):
-            yield images, room[:images.stop - first], group
+# --- columns ---
+class _Block:
+    """Some outputs of one group: of one image the slices z and y of its lines, or all lines of several images."""
+
+    def __init__(self, group, images, z, y, piece, channels, room):
+        self.group, self.images, self.channel, self.piece = group, images, group * channels, piece
+        P, Q = piece.outputs[1:]
+        self.pixels = slice((z.start * P + y.start) * Q, ((z.stop - 1) * P + y.stop) * Q)
+        self.outputs = z.stop - z.start, y.stop - y.start, Q
+        (mz, my, mx), (dz, dy, _) = piece.margin, piece.deal
+        self.margin = mz - z.start * dz, my - y.start * dy, mx
+        rows, columns = channels * len(piece.taps), (images.stop - images.start) * prod(self.outputs)
+        self.columns = room[:rows * columns].reshape(rows, columns)
+
+    def take(self, array):
+        """These outputs of (N, groups, K, pixels) as a matrix (K, columns)."""
+        part = array[self.images, self.group, :, self.pixels]
+        return part[0] if len(part) == 1 else part.swapaxes(0, 1).reshape(part.shape[1], -1)
+
+    def put(self, array, filters):
+        """Store filters times columns as these outputs of (N, groups, K, pixels)."""
+        part = array[self.images, self.group, :, self.pixels]
+        if len(part) == 1:
+            np.matmul(filters, self.columns, out=part[0])
+        else:
+            part[...] = (filters @ self.columns).reshape(part.shape[1], len(part), -1).swapaxes(0, 1)
+
+    def gather(self, x):
+        """Fill the columns with what the taps meet in the group's channels of x."""
+        self._run(_gather, x)
+
+    def scatter(self, gx):
+        """Add the columns to what the taps meet in the group's channels of gx."""
+        self._run(_scatter, gx)
+
+    def _run(self, loop, x):
+        loop(x, self.columns, self.images.start, self.channel, self.outputs, self.piece.taps, self.piece.deal,
+             self.margin, self.piece.reach)
+
+
+def _blocks(x, w, groups, piece):
+    """The blocks of all groups, one after the other; they share the room for their columns."""
+    (D, P, Q), rows = piece.outputs, prod(w.shape[1:])
+    columns = max(_BLOCK_COLUMNS, _BLOCK_BYTES // (rows * x.itemsize))
+    images = max(1, min(len(x), columns // (D * P * Q)))
+    depth = min(D, max(1, columns // (P * Q)))
+    height = P if depth > 1 else min(P, max(1, columns // Q))
+    room = np.empty(rows * images * depth * height * Q, x.dtype)
+    for n in range(0, len(x), images):
+        for z in range(0, D, depth):
+            for y in range(0, P, height):
+                for group in range(groups):
+                    yield _Block(group, slice(n, min(n + images, len(x))), slice(z, min(z + depth, D)),
+                                 slice(y, min(y + height, P)), piece, w.shape[1], room)
 
 
 @jit
-def _gather(x, columns, first_channel, kernel, out, stride, padding, dilation):
-    """columns[n, (c, t, r, s), (d, p, q)] = x[n, first_channel + c] at tap (t, r, s) of window (d, p, q); 0 outside."""
-    T, R, S = kernel
-    D, P, Q = out
-    depth, H, W = x.shape[2:]
-    zero = x.dtype.type(0)
-    rows = columns.shape[1]
-    for job in prange(columns.shape[0] * rows):
-        n, row = job // rows, job % rows
-        tap = row % (T * R * S)
-        source = x[n, first_channel + row // (T * R * S)]
-        t, r, s = tap // (R * S), tap // S % R, tap % S
-        target = columns[n, row]
-        at = 0
-        w0 = s * dilation[2] - padding[2]
-        # the outputs q whose column w0 + q stride lies in the image
-        q_first = min(Q, max(0, -(w0 // stride[2]))) if w0 < 0 else 0
-        q_last = min(Q, max(q_first, -((w0 - W) // stride[2])))
-        for d in range(D):
-            z = d * stride[0] - padding[0] + t * dilation[0]
-            for p in range(P):
-                h = p * stride[1] - padding[1] + r * dilation[1]
-                if z < 0 or z >= depth or h < 0 or h >= H:
-                    for q in range(Q):
-                        target[at + q] = zero
-                else:
-                    line = source[z, h]
-                    for q in range(q_first):
-                        target[at + q] = zero
-                    if stride[2] == 1:
-                        for q in range(q_first, q_last):
-                            target[at + q] = line[w0 + q]
-                    else:
-                        for q in range(q_first, q_last):
-                            target[at + q] = line[w0 + q * stride[2]]
-                    for q in range(q_last, Q):
-                        target[at + q] = zero
-                at += Q
+def _gather(u, columns, image, channel, outputs, taps, deal, margin, reach):
+    """columns[(c, t), (n, z, y, x)] = what tap t meets of u[image + n, channel + c] for output (z, y, x)."""
+    D, P, Q = outputs
+    cells = D + reach[0], P + reach[1], Q + reach[2]
+    starts = np.empty(len(taps), np.int64)
+    _starts(taps, cells, starts)
+    pixels = D * P * Q
+    images, channels = columns.shape[1] // pixels, len(columns) // starts.size
+    jobs = images * channels
+    chunks = min(jobs, _CHUNKS)
+    for chunk in prange(chunks):
+        room = np.zeros(deal[0] * deal[1] * deal[2] * cells[0] * cells[1] * cells[2], u.dtype)
+        for job in range(jobs * chunk // chunks, jobs * (chunk + 1) // chunks):
+            c, n = job // images, job % images
+            _deal(u[image + n, channel + c], room, deal, margin, cells)
+            for t in range(starts.size):
+                row = columns[c * starts.size + t, n * pixels:]
+                for z in range(D):
+                    for p in range(P):
+                        source = room[starts[t] + (z * cells[1] + p) * cells[2]:]
+                        target = row[(z * P + p) * Q:(z * P + p + 1) * Q]
+                        for q in range(Q):
+                            target[q] = source[q]
 
 
 @jit
-def _scatter(columns, gx, first_channel, kernel, out, stride, padding, dilation):
-    """The adjoint of _gather: every channel of every image is summed by one thread, tap after tap."""
-    T, R, S = kernel
-    D, P, Q = out
-    depth, H, W = gx.shape[2:]
-    channels = columns.shape[1] // (T * R * S)
-    for job in prange(columns.shape[0] * channels):
-        n, c = job // channels, job % channels
-        target = gx[n, first_channel + c]
-        target[:] = gx.dtype.type(0)
-        for t in range(T):
-            for r in range(R):
-                for s in range(S):
-                    source = columns[n, ((c * T + t) * R + r) * S + s]
-                    w0 = s * dilation[2] - padding[2]
-                    q_first = min(Q, max(0, -(w0 // stride[2]))) if w0 < 0 else 0
-                    q_last = min(Q, max(q_first, -((w0 - W) // stride[2])))
-                    for d in range(D):
-                        z = d * stride[0] - padding[0] + t * dilation[0]
-                        for p in range(P):
-                            h = p * stride[1] - padding[1] + r * dilation[1]
-                            if z < 0 or z >= depth or h < 0 or h >= H:
-                                continue
-                            line = target[z, h]
-                            at = (d * P + p) * Q
-                            if stride[2] == 1:
-                                for q in range(q_first, q_last):
-                                    line[w0 + q] += source[at + q]
-                            else:
-                                for q in range(q_first, q_last):
-                                    line[w0 + q * stride[2]] += source[at + q]
+def _scatter(gx, columns, image, channel, outputs, taps, deal, margin, reach):
+    """The adjoint of `_gather`: what each tap of each output meets gets its element of the columns added."""
+    D, P, Q = outputs
+    cells = D + reach[0], P + reach[1], Q + reach[2]
+    starts = np.empty(len(taps), np.int64)
+    _starts(taps, cells, starts)
+    pixels = D * P * Q
+    images, channels = columns.shape[1] // pixels, len(columns) // starts.size
+    jobs = images * channels
+    chunks = min(jobs, _CHUNKS)
+    for chunk in prange(chunks):
+        room = np.empty(deal[0] * deal[1] * deal[2] * cells[0] * cells[1] * cells[2], gx.dtype)
+        for job in range(jobs * chunk // chunks, jobs * (chunk + 1) // chunks):
+            c, n = job // images, job % images
+            room[:] = 0
+            for t in range(starts.size):
+                row = columns[c * starts.size + t, n * pixels:]
+                for z in range(D):
+                    for p in range(P):
+                        target = room[starts[t] + (z * cells[1] + p) * cells[2]:]
+                        source = row[(z * P + p) * Q:(z * P + p + 1) * Q]
+                        for q in range(Q):
+                            target[q] += source[q]
+            _collect(room, gx[image + n, channel + c], deal, margin, cells)
+
+
+# --- bias ---
+@jit(serial_below=_SERIAL)
+def _add_bias(y, b):
+    images, channels, pixels = y.shape
+    for job in prange(images * channels):
+        plane, value = y[job // channels, job % channels], b[job % channels]
+        for i in range(pixels):
+            plane[i] += value
+
+
+@jit(serial_below=_SERIAL, reassociate=True)
+def _sum_planes(gy, gb):
+    images, channels, pixels = gy.shape
+    blocks = max(1, min(images, 16))  # whatever the number of threads: the sum is always the same
+    partial = np.zeros((blocks, channels), gy.dtype)
+    for block in prange(blocks):
+        for n in range(images * block // blocks, images * (block + 1) // blocks):
+            for k in range(channels):
+                plane, total = gy[n, k], gy.dtype.type(0)
+                for i in range(pixels):
+                    total += plane[i]
+                partial[block, k] += total
+    for k in range(channels):
+        total = partial[0, k]
+        for block in range(1, blocks):
+            total += partial[block, k]
+        gb[k] = total
