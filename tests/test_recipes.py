@@ -154,7 +154,8 @@ def test_lenet5_trains_on_idx_files(mnist, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("damage, said", [
-    (lambda raw: b"PNG" + raw, "not an IDX file"), (lambda raw: b"", "not an IDX file"), (lambda raw: raw[:-1], "bytes"),
+    (lambda raw: b"PNG" + raw, "not an IDX file"), (lambda raw: b"", "not an IDX file"),
+    (lambda raw: raw[:-1], "bytes"),
     (lambda raw: raw + b"\0", "bytes"), (lambda raw: raw[:6], "cut short"),
     (lambda raw: gzip.compress(raw)[:20], "damaged gzip"),
 ])

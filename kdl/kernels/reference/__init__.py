@@ -8,5 +8,5 @@ from kdl.types import HALVES
 
 
 def wide(array):
-    """The array itself, or a float32 copy of a float16 or bfloat16 one: computed in float32, rounded once when stored."""
+    """The array itself, or a float32 copy of a float16 or bfloat16 one, to be rounded once when it is stored."""
     return array.astype(np.float32) if array.dtype in HALVES else array
