@@ -16,8 +16,8 @@ from kdl.kernels.cpu.cells import _collect, _deal, _starts, backward_pieces, for
 from kdl.kernels.cpu.direct import _products_with_lines, _sum_of_lines
 from kdl.kernels.cpu.launch import jit, prange, widened
 
-_BLOCK_BYTES = 1 << 20  # of columns: what the L2 cache of a core holds
-_BLOCK_COLUMNS = 512  # at least: with fewer the product is slow
+_BLOCK_BYTES = 2 << 20  # of columns: a product of this size keeps several threads busy and stays in the cache
+_BLOCK_COLUMNS = 1024  # at least: with fewer the product is slow
 _CHUNKS = 32  # planes are shared out in so many parts at most, each with its own cells
 _SERIAL = 1 << 15  # elements below which waking threads takes longer than the loop
 

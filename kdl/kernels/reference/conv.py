@@ -1,34 +1,39 @@
-"""Convolution in NumPy: one product per tap, over 2 or 3 dimensions alike. The maths stands in kdl/ops/conv.py."""
+"""Convolution in NumPy, in two or three dimensions. The maths stands in kdl/ops/conv.py.
+
+`padding` counts the zeros before x; those behind it follow from the size of y.
+"""
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from kdl.kernels.reference import wide
 
 
 def conv2d_forward(x, w, b, y, stride, padding, dilation, groups):
-    """y[n, k] = b[k] + sum over c and taps of x[n, c, window] w[k, c, tap]; b may be None."""
-    x, total = _padded(wide(x), padding), np.zeros(y.shape, wide(y).dtype)
-    for tap, window in _taps(w, y, stride, dilation):
-        xg = x[window].reshape(y.shape[0], groups, w.shape[1], *y.shape[2:])
-        wg = wide(w[tap]).reshape(groups, -1, w.shape[1])
-        total += np.einsum("ngc...,gkc->ngk...", xg, wg).reshape(y.shape)
-    y[...] = total if b is None else total + wide(b).reshape(-1, *(1,) * (y.ndim - 2))
+    """y[n, k] = b[k] + the sum over the group's c and the taps t of w[k, c, t] x[n, c, window t]; b may be None."""
+    windows = _windows(_padded(wide(x), w, y, stride, padding, dilation), w, stride, dilation)
+    n = w.ndim - 2
+    for ins, outs in _groups(x, y, groups):
+        products = np.tensordot(windows[:, ins], wide(w[outs]), ((1, *range(n + 2, 2 * n + 2)), (1, *range(2, n + 2))))
+        y[:, outs] = np.moveaxis(products, -1, 1) + (0 if b is None else wide(b[outs]).reshape(-1, *(1,) * n))
 
 
 def conv2d_backward_x(gy, w, gx, stride, padding, dilation, groups):
-    total = _padded(np.zeros(gx.shape, wide(gx).dtype), padding)
-    gyg = wide(gy).reshape(gy.shape[0], groups, w.shape[0] // groups, *gy.shape[2:])
-    for tap, window in _taps(w, gy, stride, dilation):
-        wg = wide(w[tap]).reshape(groups, -1, w.shape[1])
-        total[window] += np.einsum("ngk...,gkc->ngc...", gyg, wg).reshape(gx.shape[:2] + gy.shape[2:])
-    gx[...] = total[(slice(None), slice(None), *[slice(p, p + size) for p, size in zip(padding, gx.shape[2:])])]
+    """gx[n, c, window t] = the sum over the group's k of w[k, c, t] gy[n, k], added up over the taps t."""
+    total = _padded(np.zeros(gx.shape, wide(gx).dtype), w, gy, stride, padding, dilation)
+    for ins, outs in _groups(gx, gy, groups):
+        for tap in np.ndindex(w.shape[2:]):
+            window = [slice(t * d, t * d + (o - 1) * s + 1, s)
+                      for t, d, o, s in zip(tap, dilation, gy.shape[2:], stride)]
+            total[:, ins, *window] += np.einsum("nk...,kc->nc...", wide(gy[:, outs]), wide(w[outs, :, *tap]))
+    gx[...] = total[:, :, *[slice(p, p + size) for p, size in zip(padding, gx.shape[2:])]]
 
 
 def conv2d_backward_w(x, gy, gw, stride, padding, dilation, groups):
-    pixels = int(np.prod(gy.shape[2:]))
-    x, gyg = _padded(wide(x), padding), wide(gy).reshape(gy.shape[0], groups, gw.shape[0] // groups, pixels)
-    for tap, window in _taps(gw, gy, stride, dilation):
-        xg = x[window].reshape(gy.shape[0], groups, gw.shape[1], pixels)
-        gw[tap] = np.einsum("ngkp,ngcp->gkc", gyg, xg).reshape(gw.shape[:2])
+    """gw[k, c, t] = the sum over n and outputs of gy[n, k] x[n, c, window t]."""
+    windows = _windows(_padded(wide(x), gw, gy, stride, padding, dilation), gw, stride, dilation)
+    axes = (0, *range(2, gw.ndim))
+    for ins, outs in _groups(x, gy, groups):
+        gw[outs] = np.tensordot(wide(gy[:, outs]), windows[:, ins], (axes, axes))
 
 
 def conv_backward_b(gy, gb):
@@ -36,15 +41,24 @@ def conv_backward_b(gy, gb):
     gb[...] = wide(gy).sum((0, *range(2, gy.ndim)))
 
 
-def _padded(array, padding):
-    return np.pad(array, [(0, 0), (0, 0), *[(p, p) for p in padding]])
-
-
-def _taps(w, y, stride, dilation):
-    """Every place in the filter, as an index of w, and the places of the padded input that it meets."""
-    for tap in np.ndindex(*w.shape[2:]):
-        window = [slice(t * d, t * d + (o - 1) * s + 1, s) for t, d, o, s in zip(tap, dilation, y.shape[2:], stride)]
-        yield (slice(None), slice(None), *tap), (slice(None), slice(None), *window)
-
-
 conv3d_forward, conv3d_backward_x, conv3d_backward_w = conv2d_forward, conv2d_backward_x, conv2d_backward_w
+
+
+def _padded(x, w, y, stride, padding, dilation):
+    """x among as many zeros as the windows reach."""
+    pairs = [(p, max(0, (o - 1) * s - p + d * (k - 1) + 1 - size)) for size, k, o, s, p, d in zip(
+        x.shape[2:], w.shape[2:], y.shape[2:], stride, padding, dilation)]
+    return np.pad(x, [(0, 0), (0, 0), *pairs])
+
+
+def _windows(x, w, stride, dilation):
+    """The windows of a padded x as a view (N, C, outputs ..., taps ...)."""
+    space, every = tuple(range(2, w.ndim)), (slice(None), slice(None))
+    windows = sliding_window_view(x, [d * (k - 1) + 1 for d, k in zip(dilation, w.shape[2:])], space)
+    return windows[*every, *[slice(None, None, s) for s in stride], *[slice(None, None, d) for d in dilation]]
+
+
+def _groups(x, y, groups):
+    """Pairs of slices: the channels of x, and those of y that see them."""
+    ins, outs = x.shape[1] // groups, y.shape[1] // groups
+    return [(slice(g * ins, (g + 1) * ins), slice(g * outs, (g + 1) * outs)) for g in range(groups)]
