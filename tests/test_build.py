@@ -75,7 +75,7 @@ def test_extension_is_of_this_version_and_names_its_architectures():
     import kdl
     from kdl.kernels import _cuda
     assert _cuda.version == kdl.__version__
-    assert re.search(r"\d+-real", _cuda.architectures)
+    assert re.search(r"native|\d+-(real|virtual)", _cuda.architectures)
 
 
 @built
