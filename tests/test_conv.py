@@ -95,11 +95,13 @@ def test_transposed_convolution_agrees_with_torch(call, namespace):
 # --- the ways of the CPU kernels ---
 WAYS = {
     "columns": ((3, 5, 13, 11), (7, 5, 3, 3), {"padding": 1}),
-    "columns of strided windows": ((3, 5, 14, 13), (7, 5, 4, 3), {"stride": (3, 2), "padding": (1, 3), "dilation": (1, 2)}),
+    "columns of strided windows": ((3, 5, 14, 13), (7, 5, 4, 3),
+                                   {"stride": (3, 2), "padding": (1, 3), "dilation": (1, 2)}),
     "columns of groups": ((2, 10, 9, 8), (8, 5, 3, 2), {"groups": 2}),
     "columns of volumes": ((2, 5, 5, 6, 4), (6, 5, 3, 2, 3), {"padding": 1, "stride": (1, 2, 1)}),
     "lines": ((3, 2, 13, 11), (4, 2, 3, 3), {"padding": 1}),
-    "lines of strided windows": ((3, 2, 14, 13), (2, 2, 4, 5), {"stride": (3, 2), "padding": (1, 3), "dilation": (1, 2)}),
+    "lines of strided windows": ((3, 2, 14, 13), (2, 2, 4, 5),
+                                 {"stride": (3, 2), "padding": (1, 3), "dilation": (1, 2)}),
     "lines of depthwise groups": ((2, 6, 9, 10), (12, 1, 3, 3), {"stride": 2, "padding": 1, "groups": 6}),
     "lines of volumes": ((2, 3, 5, 6, 4), (3, 1, 3, 2, 3), {"padding": (1, 0, 2), "stride": (2, 1, 2), "groups": 3}),
     "pixels": ((3, 5, 6, 7), (8, 5, 1, 1), {}),
@@ -166,7 +168,7 @@ def test_same_padding_puts_the_odd_column_at_the_end():
 @pytest.mark.parametrize("groups", [1, 4])
 def test_the_transpose_is_the_adjoint(namespace, groups, rng):
     """<conv(x), g> = <x, conv_transpose(g)>."""
-    x, w, g = rng.standard_normal((2, 4, 7, 8)), rng.standard_normal((8, 4 // groups, 3, 2)), None
+    x, w = rng.standard_normal((2, 4, 7, 8)), rng.standard_normal((8, 4 // groups, 3, 2))
     with kernels.use(namespace):
         y = F.conv2d(kdl.tensor(x), kdl.tensor(w), stride=2, padding=1, groups=groups)
         g = rng.standard_normal(y.shape)
@@ -225,7 +227,8 @@ REFUSED = [
      "conv2d: expected weight.shape[1] == input.shape[1] // groups, got weight (64, 3, 7, 7), "
      "input (8, 4, 224, 224), groups 1"),
     ("conv2d", (4, 9, 9), (6, 3, 3, 3), None, {},
-     "conv2d: expected weight.shape[1] == input.shape[0] // groups, got weight (6, 3, 3, 3), input (4, 9, 9), groups 1"),
+     "conv2d: expected weight.shape[1] == input.shape[0] // groups, got weight (6, 3, 3, 3), input (4, 9, 9), "
+     "groups 1"),
     ("conv2d", X, (6, 4, 3, 3), None, {"groups": 3},
      "conv2d: expected weight.shape[1] == input.shape[1] // groups, got weight (6, 4, 3, 3), input (8, 4, 9, 9), "
      "groups 3"),
@@ -279,7 +282,7 @@ REFUSED = [
      "conv_transpose2d: expected padding that leaves an output, got outputs (0, 0), input (1, 4, 2, 2), "
      "weight (4, 3, 3, 3), padding (2, 2)"),
     ("conv_transpose2d", X, (4, 3, 3, 3), None, {"padding": "same"},
-     "conv_transpose2d: expected padding to be numbers, 'same' or 'valid', got padding 'same'"),
+     "conv_transpose2d: expected padding to be an int or 2 ints, got 'same'"),
 ]
 
 

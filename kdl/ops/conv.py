@@ -75,6 +75,8 @@ def _conv(op, n, input, weight, bias, stride, padding, dilation, groups):
         expect(max(stride) == 1, op, "stride 1 with padding 'same'", stride=stride)
         padding, outputs = tuple([d * (k - 1) // 2 for d, k in zip(dilation, w[2:])]), x[-n:]
     else:
+        expect(not isinstance(padding, str) or padding == "valid", op, "padding to be numbers, 'same' or 'valid'",
+               padding=repr(padding))
         padding = _padding(op, n, 0 if padding == "valid" else padding)
         outputs = tuple([(size + 2 * p - d * (k - 1) - 1) // s + 1
                          for size, k, s, p, d in zip(x[-n:], w[2:], stride, padding, dilation)])
@@ -121,7 +123,6 @@ def _checked(op, n, input, weight, bias, stride, dilation, groups):
 
 
 def _padding(op, n, padding):
-    expect(not isinstance(padding, str), op, "padding to be numbers, 'same' or 'valid'", padding=repr(padding))
     padding = ints(op, "padding", padding, n)
     expect(min(padding) >= 0, op, "padding >= 0", padding=padding)
     return padding
