@@ -1,4 +1,4 @@
-"""How the loops of conv.py and direct.py see the input: as cells, padded with zeros, one volume per phase of the stride.
+"""How the loops of conv.py and direct.py see the input: as cells, padded with zeros, a volume per phase of the stride.
 
 There every tap (one place of the filter) meets all outputs at neighbouring cells. The gradient of the input can be had
 as the same sum of shifted cells with the roles exchanged, the cells holding gy, once for each phase of the stride: the
