@@ -15,7 +15,7 @@ from kdl import kernels
 _PACKAGES = [("numpy", "2.0", "2.6", None), ("numba", "0.61", "0.70", None), ("ml_dtypes", "0.4", None, None),
              ("safetensors", "0.4", None, None), ("tqdm", "4.60", None, None), ("threadpoolctl", "3.0", None, None),
              ("cupy", "13.0", "15.0", "GPU arrays"), ("matplotlib", "3.7", None, "pictures"),
-             ("scikit-learn", "1.3", None, "the recipes' data")]
+             ("scikit-learn", "1.3", None, "digits to train on")]
 
 
 def main(as_json=False):
@@ -79,7 +79,7 @@ def blas():
 def threads():
     """Which of Numba's threading layers runs the CPU kernels."""
     try:
-        x, y = np.ones(4, np.float32), np.empty(4, np.float32)
+        x, y = np.ones((2, 1 << 20), np.float32)  # long enough for the threads to be started
         kernels.get("cpu").relu_forward(x, y)
         import numba
         layer, n = numba.threading_layer(), numba.get_num_threads()

@@ -1,5 +1,6 @@
 """The main job: `kdl train lenet5` learns, draws, resumes bit for bit, and refuses bad input in one sentence."""
 import gzip
+import json
 import struct
 
 import numpy as np
@@ -99,6 +100,17 @@ def test_help_is_everywhere(argv, capsys):
     with pytest.raises(SystemExit) as stop:
         run(*argv)
     assert stop.value.code == 0 and "kdl" in capsys.readouterr().out
+
+
+def test_doctor_finds_no_fault_and_speaks_json(capsys, monkeypatch):
+    for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    assert run("doctor", "--json") == 0
+    findings = {f["name"]: f["value"] for f in json.loads(capsys.readouterr().out)}
+    assert findings["kdl"] == kdl.__version__ and "numba with" in findings["cpu kernels"]
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
+    assert run("doctor") == 1
+    assert "held back by OPENBLAS_CORETYPE" in capsys.readouterr().out
 
 
 def test_list_names_every_recipe(capsys):
