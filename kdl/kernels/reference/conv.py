@@ -10,7 +10,7 @@ from kdl.kernels.reference import wide
 
 def conv2d_forward(x, w, b, y, stride, padding, dilation, groups):
     """y[n, k] = b[k] + the sum over the group's c and the taps t of w[k, c, t] x[n, c, window t]; b may be None."""
-    windows = _windows(_padded(wide(x), w, y, stride, padding, dilation), w, stride, dilation)
+    windows = _windows(_padded(wide(x), w, y, stride, padding, dilation), w, y, stride, dilation)
     n = w.ndim - 2
     for ins, outs in _groups(x, y, groups):
         products = np.tensordot(windows[:, ins], wide(w[outs]), ((1, *range(n + 2, 2 * n + 2)), (1, *range(2, n + 2))))
@@ -30,7 +30,7 @@ def conv2d_backward_x(gy, w, gx, stride, padding, dilation, groups):
 
 def conv2d_backward_w(x, gy, gw, stride, padding, dilation, groups):
     """gw[k, c, t] = the sum over n and outputs of gy[n, k] x[n, c, window t]."""
-    windows = _windows(_padded(wide(x), gw, gy, stride, padding, dilation), gw, stride, dilation)
+    windows = _windows(_padded(wide(x), gw, gy, stride, padding, dilation), gw, gy, stride, dilation)
     axes = (0, *range(2, gw.ndim))
     for ins, outs in _groups(x, gy, groups):
         gw[outs] = np.tensordot(wide(gy[:, outs]), windows[:, ins], (axes, axes))
@@ -51,11 +51,12 @@ def _padded(x, w, y, stride, padding, dilation):
     return np.pad(x, [(0, 0), (0, 0), *pairs])
 
 
-def _windows(x, w, stride, dilation):
-    """The windows of a padded x as a view (N, C, outputs ..., taps ...)."""
+def _windows(x, w, y, stride, dilation):
+    """The windows of a padded x, one for each output in y, as a view (N, C, outputs ..., taps ...)."""
     space, every = tuple(range(2, w.ndim)), (slice(None), slice(None))
     windows = sliding_window_view(x, [d * (k - 1) + 1 for d, k in zip(dilation, w.shape[2:])], space)
-    return windows[*every, *[slice(None, None, s) for s in stride], *[slice(None, None, d) for d in dilation]]
+    outputs = [slice(0, (o - 1) * s + 1, s) for o, s in zip(y.shape[2:], stride)]
+    return windows[*every, *outputs, *[slice(None, None, d) for d in dilation]]
 
 
 def _groups(x, y, groups):
