@@ -1,0 +1,278 @@
+"""Vectors of float32 inside CPU kernels, for loops that the compiler does not vectorise by itself.
+
+LANES floats fill a register of the machine that Numba compiles for: 16 with AVX-512, 8 with AVX2, otherwise 4. In a
+kernel a vector is a value, with + - * between two of them. An array stands for the address of its first element: `at`
+counts elements from there, whatever the shape, and nothing checks it.
+
+    @jit(parallel=False)
+    def axpy(a, x, y):
+        for i in range(0, x.size, LANES):
+            here = first(x.size - i)
+            store_masked(y, i, fma(broadcast(a), load_masked(x, i, here), load_masked(y, i, here)), here)
+
+NUMBA_CPU_NAME=generic and NUMBA_CPU_FEATURES make Numba compile for a lesser machine; LANES follows, and so does the
+disk cache. The functions named emit_ are the same vocabulary for kernels that are themselves written as LLVM
+instructions (see tiles.py).
+"""
+import operator
+import platform
+
+import numba
+from llvmlite import ir
+from numba import types
+from numba.core.codegen import get_host_cpu_features
+from numba.extending import intrinsic, models, overload, register_model
+
+_features = get_host_cpu_features() if numba.config.CPU_FEATURES is None else numba.config.CPU_FEATURES
+LANES = 16 if "+avx512f" in _features else 8 if "+avx2" in _features else 4
+REGISTERS = 32 if LANES == 16 or platform.machine() in ("aarch64", "arm64") else 16
+
+INDEX, FLOAT, NUMBER, BIT = ir.IntType(64), ir.FloatType(), ir.IntType(32), ir.IntType(1)
+VECTOR, MASK, INDICES = [ir.VectorType(element, LANES) for element in (FLOAT, BIT, INDEX)]
+ZERO = ir.Constant(VECTOR, [0.0] * LANES)
+
+
+def index(value):
+    """A constant that counts elements."""
+    return ir.Constant(INDEX, value)
+
+
+# --- for an LLVM builder ---
+def emit_load(builder, address):
+    return builder.load(builder.bitcast(address, VECTOR.as_pointer()), align=4)
+
+
+def emit_store(builder, vector, address):
+    builder.store(vector, builder.bitcast(address, VECTOR.as_pointer()), align=4)
+
+
+def emit_load_masked(builder, address, mask):
+    load = _function(builder, f"llvm.masked.load.v{LANES}f32.p0", VECTOR, [VECTOR.as_pointer(), NUMBER, MASK, VECTOR])
+    return builder.call(load, [builder.bitcast(address, VECTOR.as_pointer()), ir.Constant(NUMBER, 4), mask, ZERO])
+
+
+def emit_store_masked(builder, vector, address, mask):
+    store = _function(builder, f"llvm.masked.store.v{LANES}f32.p0", ir.VoidType(),
+                      [VECTOR, VECTOR.as_pointer(), NUMBER, MASK])
+    builder.call(store, [vector, builder.bitcast(address, VECTOR.as_pointer()), ir.Constant(NUMBER, 4), mask])
+
+
+def emit_broadcast(builder, scalar):
+    kind = ir.VectorType(scalar.type, LANES)
+    one = builder.insert_element(ir.Constant(kind, ir.Undefined), scalar, ir.Constant(NUMBER, 0))
+    return emit_shuffle(builder, one, one, [0] * LANES)
+
+
+def emit_shuffle(builder, a, b, lanes):
+    """The lanes of a (numbered from 0) and b (from LANES) in another order."""
+    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(NUMBER, len(lanes)), lanes))
+
+
+def emit_fma(builder, a, b, c):
+    """a b + c in one rounding where the machine can, as two instructions where it cannot (never as a library call)."""
+    return builder.call(_function(builder, f"llvm.fmuladd.v{LANES}f32", VECTOR, [VECTOR] * 3), [a, b, c])
+
+
+def emit_first(builder, count):
+    """The mask of lanes 0 to count - 1."""
+    lanes = ir.Constant(INDICES, list(range(LANES)))
+    return builder.icmp_signed("<", lanes, emit_broadcast(builder, count))
+
+
+def emit_prefetch(builder, address, *, write=False):
+    byte = ir.IntType(8).as_pointer()
+    prefetch = _function(builder, "llvm.prefetch.p0", ir.VoidType(), [byte, NUMBER, NUMBER, NUMBER])
+    arguments = [ir.Constant(NUMBER, value) for value in (int(write), 3, 1)]  # near, data
+    builder.call(prefetch, [builder.bitcast(address, byte), *arguments])
+
+
+def emit_transpose(builder, rows):
+    """LANES vectors as the columns of the square whose rows they are, exchanging ever smaller blocks."""
+    size = LANES // 2
+    while size:
+        low = [lane if lane // size % 2 == 0 else LANES + lane - size for lane in range(LANES)]
+        high = [lane + size if lane // size % 2 == 0 else LANES + lane for lane in range(LANES)]
+        rows = list(rows)
+        for i in range(LANES):
+            if i // size % 2 == 0:
+                a, b = rows[i], rows[i + size]
+                rows[i], rows[i + size] = emit_shuffle(builder, a, b, low), emit_shuffle(builder, a, b, high)
+        size //= 2
+    return rows
+
+
+def emit_loop(builder, count, step, carried, body):
+    """Run carried = body(i, carried) for i = 0, step, ... below count, and return what is carried out."""
+    before = builder.basic_block
+    loop, after = builder.append_basic_block("loop"), builder.append_basic_block("after")
+    builder.cbranch(builder.icmp_signed(">", count, index(0)), loop, after)
+    builder.position_at_end(loop)
+    i, inside = builder.phi(INDEX), [builder.phi(value.type) for value in carried]
+    result = body(i, inside)
+    following, end = builder.add(i, index(step)), builder.basic_block
+    for phi, start, value in zip([i, *inside], [index(0), *carried], [following, *result], strict=True):
+        phi.add_incoming(start, before)
+        phi.add_incoming(value, end)
+    builder.cbranch(builder.icmp_signed("<", following, count), loop, after)
+    builder.position_at_end(after)
+    left = [builder.phi(value.type) for value in carried]
+    for phi, start, value in zip(left, carried, result, strict=True):
+        phi.add_incoming(start, before)
+        phi.add_incoming(value, end)
+    return left
+
+
+def emit_address(context, builder, kind, array, at):
+    """The address of an array's element, for the code of an intrinsic that takes the array."""
+    return builder.gep(context.make_array(kind)(context, builder, array).data, [at])
+
+
+def _function(builder, name, result, arguments):
+    return builder.module.globals.get(name) or ir.Function(builder.module, ir.FunctionType(result, arguments), name)
+
+
+# --- in a kernel ---
+class Vector(types.Type):
+    """LANES floats."""
+
+
+class Mask(types.Type):
+    """LANES truth values."""
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, manager, kind):
+        super().__init__(manager, kind, VECTOR)
+
+
+@register_model(Mask)
+class _MaskModel(models.PrimitiveModel):
+    def __init__(self, manager, kind):
+        super().__init__(manager, kind, MASK)
+
+
+_vector, _mask = Vector("Vector"), Mask("Mask")
+
+
+@intrinsic
+def load(typing, array, at):
+    """array[at], ..., array[at + LANES - 1]."""
+    def generate(context, builder, signature, args):
+        return emit_load(builder, emit_address(context, builder, signature.args[0], *args))
+    return _vector(array, types.intp), generate
+
+
+@intrinsic
+def store(typing, array, at, vector):
+    """Make the vector array[at], ..., array[at + LANES - 1]."""
+    def generate(context, builder, signature, args):
+        emit_store(builder, args[2], emit_address(context, builder, signature.args[0], *args[:2]))
+    return types.void(array, types.intp, vector), generate
+
+
+@intrinsic
+def first(typing, count):
+    """The mask of lanes 0 to count - 1: of none if count is negative, of all from LANES on."""
+    def generate(context, builder, signature, args):
+        return emit_first(builder, *args)
+    return _mask(types.intp), generate
+
+
+@intrinsic
+def load_masked(typing, array, at, mask):
+    """As `load`, with 0 in lanes outside the mask, which are not read."""
+    def generate(context, builder, signature, args):
+        return emit_load_masked(builder, emit_address(context, builder, signature.args[0], *args[:2]), args[2])
+    return _vector(array, types.intp, mask), generate
+
+
+@intrinsic
+def store_masked(typing, array, at, vector, mask):
+    """As `store`, but elements outside the mask stay as they are."""
+    def generate(context, builder, signature, args):
+        emit_store_masked(builder, args[2], emit_address(context, builder, signature.args[0], *args[:2]), args[3])
+    return types.void(array, types.intp, vector, mask), generate
+
+
+@intrinsic
+def broadcast(typing, scalar):
+    """A float in every lane."""
+    def generate(context, builder, signature, args):
+        return emit_broadcast(builder, *args)
+    return _vector(types.float32), generate
+
+
+@intrinsic
+def fma(typing, a, b, c):
+    """a b + c."""
+    def generate(context, builder, signature, args):
+        return emit_fma(builder, *args)
+    return _vector(a, b, c), generate
+
+
+@intrinsic
+def select(typing, mask, a, b):
+    """a in the lanes of the mask, b in the others."""
+    def generate(context, builder, signature, args):
+        return builder.select(*args)
+    return _vector(mask, a, b), generate
+
+
+@intrinsic
+def less(typing, a, b):
+    """The mask of lanes where a < b; of none where one of them is NaN."""
+    def generate(context, builder, signature, args):
+        return builder.fcmp_ordered("<", *args)
+    return _mask(a, b), generate
+
+
+@intrinsic
+def total(typing, vector):
+    """The sum of the lanes, by halves."""
+    def generate(context, builder, signature, args):
+        (vector,), size = args, LANES
+        while size > 1:
+            size //= 2
+            lanes = [(lane + size) % LANES for lane in range(LANES)]
+            vector = builder.fadd(vector, emit_shuffle(builder, vector, vector, lanes))
+        return builder.extract_element(vector, ir.Constant(NUMBER, 0))
+    return types.float32(vector), generate
+
+
+@intrinsic
+def transpose(typing, source, at, pitch, target, to, target_pitch):
+    """target[to + j target_pitch + i] = source[at + i pitch + j], for i, j < LANES."""
+    def generate(context, builder, signature, args):
+        source, at, pitch, target, to, target_pitch = args
+        source = emit_address(context, builder, signature.args[0], source, at)
+        target = emit_address(context, builder, signature.args[3], target, to)
+        rows = [emit_load(builder, builder.gep(source, [builder.mul(pitch, index(i))])) for i in range(LANES)]
+        for j, column in enumerate(emit_transpose(builder, rows)):
+            emit_store(builder, column, builder.gep(target, [builder.mul(target_pitch, index(j))]))
+    return types.void(source, types.intp, types.intp, target, types.intp, types.intp), generate
+
+
+@intrinsic
+def prefetch(typing, array, at):
+    """Ask for the cache line of array[at], which may lie outside the array."""
+    def generate(context, builder, signature, args):
+        emit_prefetch(builder, emit_address(context, builder, signature.args[0], *args))
+    return types.void(array, types.intp), generate
+
+
+def _operate(name):
+    @intrinsic
+    def combine(typing, a, b):
+        def generate(context, builder, signature, args):
+            return getattr(builder, name)(*args)
+        return _vector(a, b), generate
+
+    def choose(a, b):
+        if isinstance(a, Vector) and isinstance(b, Vector):
+            return lambda a, b: combine(a, b)
+    return choose
+
+
+for _operator, _name in ((operator.add, "fadd"), (operator.sub, "fsub"), (operator.mul, "fmul")):
+    overload(_operator)(_operate(_name))

@@ -1,0 +1,104 @@
+"""The vector vocabulary of the CPU kernels against NumPy, on this machine's registers and on the smallest."""
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from kdl.kernels.cpu import simd
+from kdl.kernels.cpu.launch import jit
+from kdl.kernels.cpu.simd import LANES
+
+NAN, INF = np.float32("nan"), np.float32("inf")
+
+
+def normal(*shape):
+    return np.random.default_rng(3).standard_normal(shape).astype(np.float32)
+
+
+@jit(parallel=False)
+def _copy(x, y, at, to):
+    simd.store(y, to, simd.load(x, at))
+
+
+def test_load_and_store_count_elements_from_the_first():
+    x, y = normal(4, LANES), np.zeros(3 * LANES, np.float32)
+    _copy(x, y, LANES + 1, LANES - 1)
+    np.testing.assert_array_equal(y[LANES - 1:2 * LANES - 1], x.ravel()[LANES + 1:2 * LANES + 1])
+    assert not y[:LANES - 1].any() and not y[2 * LANES - 1:].any()
+
+
+@jit(parallel=False)
+def _copy_masked(x, y, count):
+    simd.store_masked(y, 0, simd.load_masked(x, 0, simd.first(count)), simd.first(count))
+
+
+@jit(parallel=False)
+def _load_masked(x, y, count):
+    simd.store(y, 0, simd.load_masked(x, 0, simd.first(count)))
+
+
+@pytest.mark.parametrize("count", [-1, 0, 1, LANES - 1, LANES, LANES + 1, 1 << 40])
+def test_masked_lanes_are_neither_read_nor_written(count):
+    x, y, loaded = normal(LANES), np.full(LANES, NAN), np.full(LANES, NAN)
+    inside = np.arange(LANES) < count
+    _copy_masked(x, y, count)
+    np.testing.assert_array_equal(y, np.where(inside, x, NAN))
+    _load_masked(x, loaded, count)
+    np.testing.assert_array_equal(loaded, np.where(inside, x, 0))
+
+
+@jit(parallel=False)
+def _arithmetic(a, x, y, sums, results):
+    u, v = simd.load(x, 0), simd.load(y, 0)
+    simd.store(results, 0, u + v)
+    simd.store(results, LANES, u - v)
+    simd.store(results, 2 * LANES, u * v)
+    simd.store(results, 3 * LANES, simd.fma(simd.broadcast(a), u, v))
+    simd.store(results, 4 * LANES, simd.select(simd.less(u, v), u, v))
+    sums[0] = simd.total(u)
+    simd.prefetch(x, 1 << 40)
+
+
+def test_arithmetic():
+    x, y = normal(2, LANES)
+    results, sums = np.empty((5, LANES), np.float32), np.empty(1, np.float32)
+    _arithmetic(np.float32(1.5), x, y, sums, results)
+    np.testing.assert_array_equal(results[:3], [x + y, x - y, x * y])
+    np.testing.assert_allclose(results[3], np.float64(1.5) * x + y, rtol=1e-6, atol=1e-7)
+    np.testing.assert_array_equal(results[4], np.minimum(x, y))
+    np.testing.assert_allclose(sums, [x.sum(dtype=np.float64)], rtol=1e-5)
+
+
+def test_a_comparison_with_nan_is_false_and_inf_is_a_number():
+    x, y = np.full(LANES, NAN), np.full(LANES, INF)
+    results = np.empty((5, LANES), np.float32)
+    _arithmetic(np.float32(1), x, y, np.empty(1, np.float32), results)
+    np.testing.assert_array_equal(results[4], y)
+    np.testing.assert_array_equal(results[0], x)
+
+
+@jit(parallel=False)
+def _transpose(x, y):
+    simd.transpose(x, 0, x.shape[1], y, 0, y.shape[1])
+
+
+def test_transpose_of_a_square_in_longer_rows():
+    x, y = normal(LANES, LANES + 3), np.zeros((LANES, LANES + 5), np.float32)
+    _transpose(x, y)
+    np.testing.assert_array_equal(y[:, :LANES], x[:, :LANES].T)
+    assert not y[:, LANES:].any()
+
+
+def test_the_width_is_that_of_the_machine_numba_compiles_for():
+    features = simd._features
+    assert LANES == (16 if "+avx512f" in features else 8 if "+avx2" in features else 4)
+
+
+@pytest.mark.skipif(LANES == 4, reason="this run is on the smallest registers already")
+def test_on_the_smallest_registers():
+    environment = {**os.environ, "NUMBA_CPU_NAME": "generic"}
+    run = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "0", __file__],
+                         env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout
