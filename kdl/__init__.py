@@ -5,6 +5,7 @@ from kdl.ops.activation import (celu, celu_, hardshrink, prelu, relu, relu_, sel
                                 tanh_, threshold, threshold_)
 from kdl.ops.arrange import *
 from kdl.ops.compare import *
+from kdl.ops.contract import *
 from kdl.ops.convert import *
 from kdl.ops.creation import *
 from kdl.ops.elementwise import *
@@ -14,6 +15,7 @@ from kdl.ops.indexing import *
 from kdl.ops.join import *
 from kdl.ops.maths import *
 from kdl.ops.reduce import *
+from kdl.ops.scan import *
 from kdl.ops.select import *
 from kdl.ops.shape import *
 from kdl.ops.softmax import log_softmax, softmax

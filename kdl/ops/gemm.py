@@ -95,7 +95,7 @@ def addmm(input, mat1, mat2, *, beta=1, alpha=1):
     """beta input + alpha mat1 mat2, for (M, K) and (K, N); input broadcasts to (M, N), and is ignored if beta is 0."""
     a, b = _shapes("addmm", mat1=mat1, mat2=mat2, input=input)[:2]
     expect(len(a) == len(b) == 2 and a[1] == b[0], "addmm", "mat1 (M, K) and mat2 (K, N)", mat1=mat1, mat2=mat2)
-    return _weighted_sum("addmm", input, MatMul()(mat1, mat2), beta, alpha)
+    return weighted_sum("addmm", input, MatMul()(mat1, mat2), beta, alpha)
 
 
 @method
@@ -110,7 +110,7 @@ def baddbmm(input, batch1, batch2, *, beta=1, alpha=1):
     a, b = _shapes("baddbmm", batch1=batch1, batch2=batch2, input=input)[:2]
     expect(len(a) == len(b) == 3 and a[0] == b[0] and a[2] == b[1], "baddbmm",
            "batch1 (B, M, K) and batch2 (B, K, N)", batch1=batch1, batch2=batch2)
-    return _weighted_sum("baddbmm", input, MatMul()(batch1, batch2), beta, alpha)
+    return weighted_sum("baddbmm", input, MatMul()(batch1, batch2), beta, alpha)
 
 
 @method
@@ -164,7 +164,7 @@ def _shapes(op, **tensors):
     return shapes
 
 
-def _weighted_sum(op, input, product, beta, alpha):
+def weighted_sum(op, input, product, beta, alpha):
     """beta input + alpha product, in the dtype and the shape of the product."""
     expect(input.ndim <= product.ndim and all(m in (1, n) for m, n in zip(input.shape[::-1], product.shape[::-1])), op,
            "an input that broadcasts to the product", input=input, product=product)

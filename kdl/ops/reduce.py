@@ -15,7 +15,7 @@ from kdl.ops.elementwise import div, signed
 from kdl.ops.pointwise import NATIVE, quiet
 from kdl.tensor import Tensor, method
 
-__all__ = ["all", "any", "count_nonzero", "cumprod", "cumsum", "logsumexp", "mean", "nanmean", "nansum", "norm", "prod",
+__all__ = ["all", "any", "count_nonzero", "logsumexp", "mean", "nanmean", "nansum", "norm", "prod",
            "std", "std_mean", "sum", "var", "var_mean"]
 
 
@@ -158,24 +158,6 @@ def _truth(op, input, dim, keepdim):
 def count_nonzero(input, dim=None):
     """How many elements are nonzero, over the dimensions."""
     return sum(input != 0, dim)
-
-
-# --- running ---
-@method
-def cumsum(input, dim, *, dtype=None):
-    """y_i = x_0 + ... + x_i along the dimension. Raises IndexError for a dimension out of range."""
-    return _running("cumsum", CumSum, input, dim, dtype)
-
-
-@method
-def cumprod(input, dim, *, dtype=None):
-    """y_i = x_0 ... x_i along the dimension. Raises IndexError for a dimension out of range."""
-    return _running("cumprod", CumProd, input, dim, dtype)
-
-
-def _running(op, function, input, dim, dtype):
-    axis = dimension(op, dim, array_of(op, input).ndim)
-    return reduced(op, lambda axes, keepdim: function(axis), input, None, False, dtype, "int64")
 
 
 # --- how a reduction is called ---
@@ -375,41 +357,3 @@ class LogSumExp(Reduction):
 
     def backward(self, gy, wanted):
         return self.kept(gy, self.x.ndim) * self.k.xp.exp(self.x - self.kept(self.y, self.x.ndim))
-
-
-# --- running ---
-class CumSum(Function):
-    """gx_i = gy_i + ... + gy_n."""
-
-    def __init__(self, axis):
-        self.axis = axis
-
-    @quiet
-    def forward(self, x):
-        return x.cumsum(self.axis).reshape(x.shape)
-
-    def backward(self, gy, wanted):
-        return _sum_from(self.k.xp, gy, self.axis)
-
-
-class CumProd(CumSum):
-    """gx_i = (gy_i y_i + ... + gy_n y_n) / x_i up to the first 0 of a row (there as if it were 1), and 0 after."""
-
-    @quiet
-    def forward(self, x):
-        self.x = x
-        return x.cumprod(self.axis).reshape(x.shape)
-
-    def backward(self, gy, wanted):
-        xp, x, axis = self.k.xp, self.x, self.axis
-        zeros = (x == 0).cumsum(axis).reshape(x.shape)  # passed so far
-        first = (x == 0) & (zeros == 1)
-        filled = xp.where(first, 1, x)
-        y = filled.cumprod(axis).reshape(x.shape)
-        before = _sum_from(xp, xp.where(zeros == 0, gy * y, 0), axis) / filled
-        return xp.where(zeros == 0, before, xp.where(first, _sum_from(xp, xp.where(zeros == 0, 0, gy * y), axis), 0))
-
-
-def _sum_from(xp, array, axis):
-    """The sums of the elements from each to the last."""
-    return array if array.ndim == 0 else xp.flip(xp.flip(array, axis).cumsum(axis), axis)

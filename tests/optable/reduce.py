@@ -33,10 +33,6 @@ op("all", case(boolean(3, 4)), case(integers(0, 2, 3, 4), 1), case(integers(0, 2
 op("any", case(boolean(3, 4)), case(integers(0, 2, 3, 4), 1), case(integers(0, 2, 3, 4), (0, 1), True),
    case(integers(0, 2, 2, 2), ()), case(boolean(0)), case(boolean(2, 0), 1))
 op("count_nonzero", case(integers(0, 2, 3, 4)), case(integers(0, 2, 3, 4), 1), case(integers(0, 2, 3, 4), (0, 1)))
-op("cumsum", case(normal(3, 4), 0), case(normal(3, 4), -1), case(normal(), 0), case(normal(0, 3), 0),
-   case(integers(0, 9, 4), 0), case(normal(2, 3, 4, 5), 2), case(boolean(4), dim=0))
-op("cumprod", case(normal(3, 4), 0), case(normal(3, 4), -1), case(normal(), 0), case(normal(0, 3), 0),
-   case(integers(1, 4, 4), 0), case(normal(2, 3, 2, 3), 2))
 
 for _name in ("max", "min"):
     op(_name, case(distinct(3, 5)), case(distinct(3, 5), 0), case(distinct(2, 3, 4, 2), 1, True), case(distinct(3), -1),
