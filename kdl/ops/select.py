@@ -97,7 +97,7 @@ def masked_fill(input, mask, value):
     Shapes: mask and input broadcast. Raises TypeError for a mask that is not boolean, ValueError.
     """
     array = array_of("masked_fill", input)
-    _check_mask("masked_fill", input, mask)
+    check_mask("masked_fill", input, mask)
     number = number_in("masked_fill", value, array.dtype)
     value = _as(array.dtype, value) if isinstance(value, Tensor) else number
     return Where(array.dtype)(mask, value, input)
@@ -112,11 +112,11 @@ def masked_fill_(input, mask, value):
 @method
 def masked_select(input, mask):
     """The elements where the mask holds, in one dimension; mask and input broadcast. Raises TypeError, ValueError."""
-    shape = _check_mask("masked_select", input, mask)
+    shape = check_mask("masked_select", input, mask)
     return Select((Expand(shape)(mask).array,))(Expand(shape)(input))
 
 
-def _check_mask(op, input, mask):
+def check_mask(op, input, mask):
     """The shape that input and mask broadcast to. Raises TypeError, ValueError."""
     dtype = array_of(op, mask, "mask").dtype
     expect_type(dtype == types.boolean, op, "a boolean mask", mask=dtype)
@@ -154,7 +154,7 @@ def gather(input, dim, index, *, sparse_grad=False):
     """
     if not array_of("gather", index, "index").size:
         return input.ravel()[:0].reshape(index.array.shape)
-    return Gather()(input, _along("gather", input, dim, index))
+    return Gather()(input, along_positions("gather", input, dim, index))
 
 
 @method
@@ -192,7 +192,7 @@ def take(input, index):
     return Gather()(input, Tensor(positions_in("take", index, size, negative=True)))
 
 
-def _along(op, input, dim, index):
+def along_positions(op, input, dim, index):
     """The flat positions, in a contiguous input, of input[..., index, ...]. Raises as `gather` does."""
     x, i = array_of(op, input), array_of(op, index, "index")
     dim, shape, lengths = dimension(op, dim, x.ndim), x.shape or (1,), i.shape or (1,)
@@ -263,7 +263,7 @@ def _scattered(op, function, input, dim, index, src):
         return input.clone()
     expect(s.ndim == i.ndim and all(a <= b for a, b in zip(i.shape, s.shape, strict=True)), op,
            "src with at least the lengths of the index", src=s, index=i)
-    return function()(input, _along(op, input, dim, index), src)
+    return function()(input, along_positions(op, input, dim, index), src)
 
 
 class Scatter(Function):
@@ -311,7 +311,7 @@ class ScatterAdd(Scatter):
 @method
 def index_select(input, dim, index):
     """The slices of a dimension at the positions in a 1-D index. Raises IndexError, ValueError, TypeError."""
-    dim, index = _slices("index_select", input, dim, index)
+    dim, index = slices("index_select", input, dim, index)
     if input.array.ndim == 0:
         return input.clone()
     return IndexSelect(dim)(input, index)
@@ -337,7 +337,7 @@ def index_add(input, dim, index, source, *, alpha=1):
 
     Raises IndexError, ValueError, TypeError.
     """
-    dim, index = _slices("index_add", input, dim, index)
+    dim, index = slices("index_add", input, dim, index)
     x, s = input.array, array_of("index_add", source, "source")
     expect_type(x.dtype == s.dtype, "index_add", "source of the input's dtype", source=s.dtype, input=x.dtype)
     expected = (*x.shape[:dim], index.array.size, *x.shape[dim + 1:]) if x.ndim else ()
@@ -376,7 +376,7 @@ def index_fill(input, dim, index, value):
 
     Negative positions count from the end. Raises IndexError, ValueError, TypeError.
     """
-    dim, index = _slices("index_fill", input, dim, index, negative=True)
+    dim, index = slices("index_fill", input, dim, index, negative=True)
     number = number_in("index_fill", value, input.array.dtype)
     value = _as(input.array.dtype, value) if isinstance(value, Tensor) else number
     return IndexFill(dim)(input if input.array.ndim else input.reshape(1), index, value).reshape(input.array.shape)
@@ -408,7 +408,7 @@ class IndexFill(Function):
         return gx, None, summed(gy[self.key], None) if wanted[2] else None
 
 
-def _slices(op, input, dim, index, negative=False):
+def slices(op, input, dim, index, negative=False):
     """The dimension and the 1-D index as positions in it. Raises IndexError, ValueError, TypeError."""
     array = array_of(op, input)
     dim = dimension(op, dim, array.ndim)
