@@ -26,10 +26,11 @@ from kdl.ops.pointwise import (
 )
 from kdl.tensor import Tensor, method
 
-__all__ = ["allclose", "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "clamp", "clamp_max", "clamp_min",
-           "clip", "eq", "equal", "fmax", "fmin", "ge", "greater", "greater_equal", "gt", "isclose", "isfinite",
-           "isinf", "isnan", "isneginf", "isposinf", "le", "less", "less_equal", "logical_and", "logical_not",
-           "logical_or", "logical_xor", "lt", "maximum", "minimum", "ne", "not_equal"]
+__all__ = ["allclose", "bitwise_and", "bitwise_left_shift", "bitwise_not", "bitwise_or", "bitwise_right_shift",
+           "bitwise_xor", "clamp", "clamp_max", "clamp_min", "clip", "eq", "equal", "fmax", "fmin", "gcd", "ge",
+           "greater", "greater_equal", "gt", "isclose", "isfinite", "isinf", "isnan", "isneginf", "isposinf", "lcm",
+           "le", "less", "less_equal", "logical_and", "logical_not", "logical_or", "logical_xor", "lt", "maximum",
+           "minimum", "ne", "nextafter", "not_equal", "signbit"]
 
 
 # --- results without a gradient ---
@@ -87,6 +88,7 @@ isinf = _predicate("isinf", "Where x is inf or -inf.")
 isfinite = _predicate("isfinite", "Where x is neither infinite nor NaN.")
 isposinf = _predicate("isposinf", "Where x is inf.")
 isneginf = _predicate("isneginf", "Where x is -inf.")
+signbit = _predicate("signbit", "Where the sign of x is negative; that of -0.0 is.")
 logical_not = _predicate("logical_not", "Where x is 0; NaN is not.")
 
 
@@ -101,9 +103,9 @@ logical_or = _logical("logical_or", "Where x or y is not 0.")
 logical_xor = _logical("logical_xor", "Where one of x and y is 0 and the other is not.")
 
 
-def _bits(name, doc):
+def _bits(name, doc, ufunc=None):
     def public(input, other):
-        return _constant(name, name, input, other, integers=True)
+        return _constant(name, ufunc or name, input, other, integers=True)
     return publish(public, name, doc)
 
 
@@ -119,6 +121,21 @@ def bitwise_not(input):
 
 
 publish(bitwise_not, "bitwise_not")
+
+bitwise_left_shift = _bits("bitwise_left_shift", "x 2^y, without what leaves the integer.", "left_shift")
+bitwise_right_shift = _bits("bitwise_right_shift", "x / 2^y, rounded down.", "right_shift")
+gcd = _bits("gcd", "The greatest common divisor of |x| and |y|. Raises TypeError for floating-point operands.")
+lcm = _bits("lcm", "The least common multiple of |x| and |y|. Raises TypeError for floating-point operands.")
+
+
+def nextafter(input, other):
+    """The next number that the dtype holds after x in the direction of y. Raises TypeError for integers."""
+    expect_type(all(x.dtype in (types.float32, types.float64) for x in (input, other)), "nextafter",
+                "float32 or float64 tensors", dtypes=dtypes((input, other)))
+    return _constant("nextafter", "nextafter", input, other)
+
+
+publish(nextafter, "nextafter")
 
 
 # --- nearly or wholly equal ---
@@ -224,7 +241,8 @@ clip = clamp
 # --- operators ---
 for _name, _function in (("eq", eq), ("ne", ne), ("lt", lt), ("le", le), ("gt", gt), ("ge", ge)):
     method(names=[f"__{_name}__"])(operator(_function))
-for _name, _function in (("and", bitwise_and), ("or", bitwise_or), ("xor", bitwise_xor)):
+for _name, _function in (("and", bitwise_and), ("or", bitwise_or), ("xor", bitwise_xor),
+                         ("lshift", bitwise_left_shift), ("rshift", bitwise_right_shift)):
     method(names=[f"__{_name}__", f"__r{_name}__"])(operator(_function))
     method(names=[f"__i{_name}__"])(operator(in_place(_function)))
 method(names=["__invert__"])(bitwise_not)
