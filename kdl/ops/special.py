@@ -136,21 +136,23 @@ def erfinv(input):
 
 
 class ErfInv(Function):
-    """Newton's method for erfc(x) = 1 - |y| from an estimate good to 2 digits (Winitzki 2008)."""
+    """Halley's method for erf(x) = |y|, or for erfc(x) = 1 - |y| where that is smaller, from Winitzki's 2008 estimate."""
     steps = 4
 
     @quiet
     def forward(self, y):
         xp, y = self.k.xp, dense(y)
-        rest = 1 - xp.abs(y)
-        logs = xp.log(rest * (1 + xp.abs(y)))
+        size, rest = xp.abs(y), 1 - xp.abs(y)
+        logs = xp.log(rest * (1 + size))
         half = 2 / (math.pi * 0.147) + logs / 2
-        x = xp.sqrt(xp.sqrt(half * half - logs / 0.147) - half)
-        complement = xp.empty_like(x)
+        x = xp.where(size < 0.5, size * (math.sqrt(math.pi) / 2), xp.sqrt(xp.sqrt(half * half - logs / 0.147) - half))
+        reached, complement = xp.empty_like(x), xp.empty_like(x)
         for _ in range(self.steps):
+            self.k.erf_forward(x, reached)
             self.k.erfc_forward(x, complement)
-            step = (complement - rest) * (math.sqrt(math.pi) / 2) * xp.exp(x * x)
-            x = xp.where(rest > 0, x + step / (1 + x * step), x)  # Halley's term, as erfc'' = -2 x erfc'
+            missing = xp.where(size < 0.5, size - reached, complement - rest)
+            step = missing * (math.sqrt(math.pi) / 2) * xp.exp(x * x)
+            x = xp.where(rest > 0, x + step / (1 + x * step), x)  # as erf'' = -2 x erf'
         x = xp.where(rest == 0, xp.inf, x)
         self.x = xp.where(rest < 0, xp.nan, xp.copysign(x, y)).astype(y.dtype)
         return self.x
