@@ -8,6 +8,7 @@ from kdl.ops.compare import *
 from kdl.ops.contract import *
 from kdl.ops.convert import *
 from kdl.ops.creation import *
+from kdl.ops.distance import *
 from kdl.ops.elementwise import *
 from kdl.ops.extremum import *
 from kdl.ops.gemm import addmm, baddbmm, bmm, dot, matmul, mm, mv, outer

@@ -10,11 +10,11 @@ import numpy as np
 from kdl.autograd import Function
 from kdl.errors import expect, expect_type
 from kdl.ops.common import array_of, assign_, dimension, dimensions, summed, variadic
-from kdl.ops.shape import Diagonal, diagonal_of, matrices
+from kdl.ops.shape import Diagonal, diagonal_of, matrices, transpose
 from kdl.tensor import Tensor, method
 
-__all__ = ["diag", "diag_embed", "flip", "fliplr", "flipud", "repeat_interleave", "roll", "tile", "trace", "tril",
-           "triu"]
+__all__ = ["diag", "diag_embed", "diagflat", "flip", "fliplr", "flipud", "repeat_interleave", "roll", "rot90", "tile",
+           "trace", "tril", "triu"]
 
 
 # --- moved ---
@@ -37,6 +37,18 @@ def flipud(input):
     """Dimension 0 in reverse order. Raises ValueError for a 0-d tensor."""
     expect(array_of("flipud", input).ndim >= 1, "flipud", "a tensor of at least 1 dimension", input=input)
     return Flip((0,))(input)
+
+
+@method
+def rot90(input, k=1, dims=(0, 1)):
+    """The plane of two dimensions turned by k right angles, from the first towards the second. Raises ValueError."""
+    ndim = array_of("rot90", input).ndim
+    dims = dimensions("rot90", dims, ndim)
+    expect(len(dims) == 2, "rot90", "two dimensions", dims=dims)
+    k %= 4
+    if k % 2:
+        return flip(transpose(input, *dims), (dims[0 if k == 1 else 1],))
+    return flip(input, dims) if k else input.clone()
 
 
 class Flip(Function):
@@ -206,6 +218,12 @@ def diag(input, diagonal=0):
     ndim = array_of("diag", input).ndim
     expect(ndim in (1, 2), "diag", "a vector or a matrix", input=input)
     return DiagEmbed(diagonal, 0, 1)(input) if ndim == 1 else Diagonal(diagonal, 0, 1)(input).clone()
+
+
+@method
+def diagflat(input, offset=0):
+    """The matrix with all elements of a tensor on its diagonal."""
+    return diag(input.ravel(), offset)
 
 
 @method

@@ -17,7 +17,7 @@ from kdl.ops.pointwise import quiet
 from kdl.ops.reduce import Reduction, axes_of, count_of, reduced
 from kdl.tensor import Tensor, array_module, method
 
-__all__ = ["amax", "amin", "argmax", "argmin", "max", "median", "min"]
+__all__ = ["amax", "amin", "aminmax", "argmax", "argmin", "max", "median", "min", "nanmedian"]
 
 
 class Selection(NamedTuple):
@@ -61,6 +61,13 @@ def amin(input, dim=(), keepdim=False):
 
 
 @method
+def aminmax(input, *, dim=None, keepdim=False):
+    """`amin` and `amax` over one dimension or all. Raises ValueError where there is no element."""
+    dim = () if dim is None else dim
+    return amin(input, dim, keepdim), amax(input, dim, keepdim)
+
+
+@method
 def argmax(input, dim=None, keepdim=False):
     """Where the largest element stands in the dimension, or in the flattened tensor. Raises TypeError for booleans."""
     return _position("argmax", input, dim, keepdim)
@@ -84,6 +91,16 @@ def median(input, dim=None, keepdim=False):
     if dim is not None:
         return _selected("median", MedianAlong, input, dim, keepdim)
     return reduced("median", Median, input, None, False, integers="keep")
+
+
+@method
+def nanmedian(input, dim=None, keepdim=False):
+    """`median` of the elements that are not NaN; NaN where there is none."""
+    expect_type(array_of("nanmedian", input).dtype != types.boolean, "nanmedian", "a tensor that is not boolean",
+                dtype=input.dtype)
+    if dim is not None:
+        return _selected("nanmedian", NanMedianAlong, input, dim, keepdim)
+    return reduced("nanmedian", NanMedian, input, None, False, integers="keep")
 
 
 def _extremum(op, input, dim, keepdim):
@@ -163,6 +180,15 @@ class Median(Max):
         return self.y
 
 
+class NanMedian(Max):
+    def forward(self, x):
+        self.x = x
+        ordered = self.k.xp.sort(x, axis=None)  # NaN last
+        valid = int((x == x).sum())
+        self.y = ordered[(valid - 1 if valid else 0) // 2] if x.size else self.k.xp.asarray(math.nan, x.dtype)
+        return self.y
+
+
 # --- along one dimension ---
 class Along(Function):
     """y = x[index] along an axis; gx is gy at the index and 0 elsewhere."""
@@ -210,3 +236,9 @@ class MedianAlong(Along):
         invalid = x != x
         return xp.where(invalid.any(axis=self.axis, keepdims=True),
                         xp.argmax(invalid, axis=self.axis, keepdims=True), index)
+
+
+class NanMedianAlong(Along):
+    def index(self, xp, x):
+        valid = (x == x).sum(axis=self.axis, keepdims=True)
+        return xp.take_along_axis(xp.argsort(x, axis=self.axis), xp.maximum(valid - 1, 0) // 2, self.axis)

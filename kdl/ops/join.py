@@ -2,18 +2,22 @@
 
 The gradient of what was joined is split, that of what was split is joined. The parts of a split are views.
 """
+import itertools
 from itertools import accumulate, pairwise
 from operator import index
+
+import numpy as np
 
 from kdl import types
 from kdl.autograd import Function
 from kdl.errors import expect, expect_type
 from kdl.ops.common import array_of, dimension
 from kdl.ops.shape import Expand
-from kdl.tensor import Tensor, method
+from kdl.tensor import Tensor, array_module, method
 
-__all__ = ["atleast_1d", "atleast_2d", "atleast_3d", "cat", "chunk", "concat", "concatenate", "dstack", "hstack",
-           "meshgrid", "split", "stack", "tensor_split", "unbind", "vstack"]
+__all__ = ["atleast_1d", "atleast_2d", "atleast_3d", "block_diag", "cartesian_prod", "cat", "chunk", "column_stack",
+           "combinations", "concat", "concatenate", "dsplit", "dstack", "hsplit", "hstack", "meshgrid", "row_stack",
+           "split", "stack", "tensor_split", "unbind", "vsplit", "vstack"]
 
 
 # --- joining ---
@@ -62,6 +66,56 @@ def vstack(tensors):
 def dstack(tensors):
     """`cat` along dimension 2, of matrices as slices (rows, columns, 1)."""
     return cat(atleast_3d(list(tensors)), 2)
+
+
+row_stack = vstack
+
+
+def column_stack(tensors):
+    """`hstack` of vectors as columns, of numbers as 1 x 1 matrices."""
+    return hstack([x.reshape(x.array.size, 1) if x.ndim <= 1 else x for x in _tensors("column_stack", tensors)])
+
+
+def block_diag(*tensors):
+    """The matrix with the given ones along its diagonal and 0 elsewhere; vectors are rows.
+
+    Raises ValueError for more than 2 dimensions.
+    """
+    blocks = [x if x.ndim == 2 else x.reshape(1, -1) for x in _tensors("block_diag", tensors)]
+    expect(all(x.ndim <= 2 for x in tensors), "block_diag", "at most 2 dimensions",
+           shapes=[tuple(x.shape) for x in tensors])
+    columns, rows, before = sum([x.shape[1] for x in blocks]), [], 0
+    for x in blocks:
+        height, width = x.shape
+        rows.append(cat([x.new_zeros(height, before), x, x.new_zeros(height, columns - before - width)], 1))
+        before += width
+    return cat(rows)
+
+
+def cartesian_prod(*tensors):
+    """All tuples of one element of each vector, as rows in order; a single vector as it is. Raises ValueError."""
+    grids = meshgrid(*tensors, indexing="ij")
+    expect(all(x.ndim == 1 for x in tensors), "cartesian_prod", "vectors", shapes=[tuple(x.shape) for x in tensors])
+    return tensors[0] if len(tensors) == 1 else stack([x.ravel() for x in grids], 1)
+
+
+def combinations(input, r=2, with_replacement=False):
+    """All choices of r elements of a vector, as rows in order; with replacement an element may recur.
+
+    Raises ValueError for other shapes.
+    """
+    expect(array_of("combinations", input).ndim == 1 and r >= 0, "combinations", "a vector and r >= 0", input=input,
+           r=r)
+    choose = itertools.combinations_with_replacement if with_replacement else itertools.combinations
+    places = np.array(list(choose(range(input.shape[0]), r)), np.int64).reshape(-1, r)
+    return input[Tensor(array_module(input.array).asarray(places))] if r else input.new_empty(0)
+
+
+def _tensors(op, tensors):
+    """A sequence of tensors, at least one."""
+    tensors = list(tensors)
+    _arrays(op, tensors)
+    return tensors
 
 
 def _arrays(op, tensors):
@@ -210,6 +264,31 @@ class Unbind(Function):
             if g is not None:
                 gx[(*[slice(None)] * self.dim, i)] = g
         return gx
+
+
+@method
+def hsplit(input, indices_or_sections):
+    """`tensor_split` along dimension 1, or 0 of a vector. Raises ValueError for 0-d tensors and unequal sections."""
+    return _split_evenly("hsplit", input, indices_or_sections, 1 if array_of("hsplit", input).ndim > 1 else 0, 1)
+
+
+@method
+def vsplit(input, indices_or_sections):
+    """`tensor_split` along dimension 0. Raises ValueError for fewer than 2 dimensions and unequal sections."""
+    return _split_evenly("vsplit", input, indices_or_sections, 0, 2)
+
+
+@method
+def dsplit(input, indices_or_sections):
+    """`tensor_split` along dimension 2. Raises ValueError for fewer than 3 dimensions and unequal sections."""
+    return _split_evenly("dsplit", input, indices_or_sections, 2, 3)
+
+
+def _split_evenly(op, input, parts, dim, least):
+    expect(array_of(op, input).ndim >= least, op, f"at least {least} dimensions", input=input)
+    expect(not isinstance(parts, int) or (parts > 0 and input.shape[dim] % parts == 0), op,
+           "sections that divide the dimension", sections=parts, input=input)
+    return tensor_split(input, parts, dim)
 
 
 # --- more dimensions ---

@@ -12,11 +12,11 @@ import numpy as np
 from kdl.autograd import Function
 from kdl.errors import expect
 from kdl.ops.common import array_of, dimension, dimensions, unbroadcast, variadic
-from kdl.tensor import Tensor, method
+from kdl.tensor import Size, Tensor, method
 
-__all__ = ["adjoint", "broadcast_tensors", "broadcast_to", "diagonal", "flatten", "moveaxis", "movedim", "narrow",
-           "permute", "ravel", "reshape", "select", "squeeze", "swapaxes", "swapdims", "t", "transpose", "unflatten",
-           "unsqueeze"]
+__all__ = ["adjoint", "broadcast_shapes", "broadcast_tensors", "broadcast_to", "diagonal", "flatten", "moveaxis",
+           "movedim", "narrow", "permute", "ravel", "reshape", "select", "squeeze", "swapaxes", "swapdims", "t",
+           "transpose", "unflatten", "unsqueeze"]
 
 
 # --- the same elements in the same order ---
@@ -243,6 +243,14 @@ def broadcast_tensors(*tensors):
     except ValueError:
         expect(False, "broadcast_tensors", "shapes that broadcast", shapes=shapes)
     return tuple([x if x.array.shape == shape else Expand(shape)(x) for x in tensors])
+
+
+def broadcast_shapes(*shapes):
+    """The shape that tensors of these shapes (or ints, for vectors) broadcast to. Raises ValueError."""
+    try:
+        return Size(np.broadcast_shapes(*shapes))
+    except ValueError:
+        expect(False, "broadcast_shapes", "shapes that broadcast", shapes=" and ".join(map(str, shapes)))
 
 
 class Expand(Function):

@@ -1,18 +1,21 @@
-"""Order and counting: sort, topk, unique, searchsorted, bincount, one_hot, isin.
+"""Order and counting: sort, topk, mode, quantiles, unique, searchsorted, bincount, histc, one_hot, isin.
 
 Sorting is stable and counts NaN as larger than anything. Of values that were chosen, the gradient goes back to where
 they stood; positions and counts have none.
 """
+import math
+
 import numpy as np
 
 from kdl import types
 from kdl.errors import expect, expect_type
-from kdl.ops.common import array_of, dimension
+from kdl.ops.common import array_of, dimension, quiet
 from kdl.ops.extremum import Selection
 from kdl.ops.select import gather, number_in, positions_in
 from kdl.tensor import Tensor, array_module, method
 
-__all__ = ["argsort", "bincount", "bucketize", "isin", "kthvalue", "searchsorted", "sort", "topk", "unique"]
+__all__ = ["argsort", "bincount", "bucketize", "histc", "isin", "kthvalue", "mode", "msort", "nanquantile", "quantile",
+           "searchsorted", "sort", "topk", "unique", "unique_consecutive"]
 
 
 # --- order ---
@@ -71,6 +74,79 @@ def kthvalue(input, k, dim=-1, keepdim=False):
     indices = array_module(array).argpartition(_comparable(array), k - 1, dim).take([k - 1], dim)
     values, indices = _selected(input, dim, Tensor(indices))
     return Selection(values, indices) if keepdim else Selection(values.squeeze(dim), indices.squeeze(dim))
+
+
+@method
+def msort(input):
+    """The elements in order along dimension 0."""
+    return sort(input, 0).values
+
+
+@method
+def mode(input, dim=-1, keepdim=False):
+    """The most frequent element along a dimension (of several the smallest), and where it stood last.
+
+    As (values, indices). Raises ValueError for an empty dimension, IndexError.
+    """
+    array = array_of("mode", input)
+    dim = dimension("mode", dim, array.ndim)
+    expect(array.ndim == 0 or array.shape[dim] > 0, "mode", "a dimension that is not empty", input=input, dim=dim)
+    if array.ndim == 0:
+        return _selected(input, 0, Tensor(array_module(array).zeros((), np.int64)))
+    ordered = sort(input, dim)
+    values, places = _comparable(ordered.values.array), ordered.indices.array
+    xp, n = array_module(array), array.shape[dim]
+    rows, index = np.moveaxis(values, dim, -1), xp.arange(n)
+    starts = xp.concatenate([xp.ones((*rows.shape[:-1], 1), bool), rows[..., 1:] != rows[..., :-1]], -1)
+    run = index - xp.maximum.accumulate(xp.where(starts, index, 0), -1)  # equals before each element
+    last = xp.expand_dims(xp.argmax(run, -1), -1)
+    found = Tensor(xp.take_along_axis(places, np.moveaxis(last, -1, dim), dim))
+    values, indices = _selected(input, dim, found)
+    return Selection(values, indices) if keepdim else Selection(values.squeeze(dim), indices.squeeze(dim))
+
+
+# --- quantiles ---
+@method
+def quantile(input, q, dim=None, keepdim=False, *, interpolation="linear"):
+    """The values below which the share q of the elements lies, over one dimension or all; NaN where there is one.
+
+    Between the elements at the two nearest ranks: "linear", "lower", "higher", "midpoint" or "nearest". Shapes: a 1-D q
+    gives a new first dimension. Raises TypeError for integers, ValueError for q outside [0, 1].
+    """
+    return _quantile("quantile", input, q, dim, keepdim, interpolation, False)
+
+
+@method
+def nanquantile(input, q, dim=None, keepdim=False, *, interpolation="linear"):
+    """`quantile` of the elements that are not NaN; NaN where there is none."""
+    return _quantile("nanquantile", input, q, dim, keepdim, interpolation, True)
+
+
+@quiet
+def _quantile(op, input, q, dim, keepdim, interpolation, skip):
+    array = array_of(op, input)
+    expect_type(array.dtype in (types.float32, types.float64), op, "a float32 or float64 tensor", input=array.dtype)
+    expect(interpolation in _RANKS, op, f"interpolation one of {', '.join(_RANKS)}", interpolation=interpolation)
+    xp, shares = array_module(array), q.array if isinstance(q, Tensor) else np.asarray(q)
+    expect(shares.ndim <= 1 and bool(((shares >= 0) & (shares <= 1)).all()), op, "numbers q in [0, 1]", q=q)
+    expect(array.size > 0, op, "a tensor that is not empty", input=input)
+    axis = None if dim is None or not array.ndim else dimension(op, dim, array.ndim)
+    ordered = sort(input.ravel() if axis is None else input.movedim(axis, -1), -1).values
+    valid = (ordered.array == ordered.array).sum(-1, keepdims=True)  # NaN stands last
+    last = ordered.shape[-1] - 1
+    ranks = xp.asarray(shares, array.dtype).reshape(-1) * (xp.maximum(valid - 1, 0) if skip else last)
+    ranks = _RANKS[interpolation](xp, ranks if skip else xp.where(valid <= last, last, ranks)).astype(array.dtype)
+    below = xp.floor(ranks)
+    low, high = (gather(ordered, -1, Tensor(r.astype(np.int64))) for r in (below, xp.ceil(ranks)))
+    y = low.lerp(high, Tensor(ranks - below)).movedim(-1, 0)
+    if keepdim:
+        lengths = [1 if axis in (None, d) else n for d, n in enumerate(array.shape)]
+        y = y.reshape(shares.size, *lengths)
+    return y if shares.ndim else y.squeeze(0)
+
+
+_RANKS = {"linear": lambda xp, r: r, "lower": lambda xp, r: xp.floor(r), "higher": lambda xp, r: xp.ceil(r),
+          "nearest": lambda xp, r: xp.rint(r), "midpoint": lambda xp, r: (xp.floor(r) + xp.ceil(r)) / 2}
 
 
 def _order(array, dim, descending):
@@ -164,6 +240,23 @@ def bincount(input, weights=None, minlength=0):
 
 
 @method
+def histc(input, bins=100, min=0, max=0):
+    """How many elements fall into each of equal bins from min to max (of the elements, where these are equal).
+
+    Those outside are not counted. Raises TypeError for integers, ValueError.
+    """
+    array = array_of("histc", input)
+    expect_type(array.dtype in types.FLOATS, "histc", "a floating-point tensor", input=array.dtype)
+    expect(bins > 0 and min <= max, "histc", "bins above 0 and min <= max", bins=bins, min=min, max=max)
+    array = _comparable(array).ravel()
+    low, high = (min, max) if min < max or not array.size else (float(array.min()), float(array.max()))
+    low, high = (low - 1, high + 1) if low == high else (low, high)
+    expect(math.isfinite(low) and math.isfinite(high), "histc", "finite limits", min=low, max=high)
+    counts = array_module(array).histogram(array, bins, (low, high))[0]
+    return Tensor(counts.astype(input.dtype))
+
+
+@method
 def unique(input, sorted=True, return_inverse=False, return_counts=False, dim=None):
     """The different elements in ascending order, or the different slices of a dimension.
 
@@ -180,6 +273,27 @@ def unique(input, sorted=True, return_inverse=False, return_counts=False, dim=No
     results = [Tensor(values.astype(array.dtype, copy=False))]
     results += [Tensor(inverse)] if return_inverse else []
     results += [Tensor(counts)] if return_counts else []
+    return tuple(results) if len(results) > 1 else results[0]
+
+
+@method
+def unique_consecutive(input, return_inverse=False, return_counts=False, dim=None):
+    """The elements, or the slices of a dimension, without those that equal the one before.
+
+    With return_inverse also where each element went, with return_counts how long each run is, as a tuple.
+    """
+    array = array_of("unique_consecutive", input)
+    axis = None if dim is None else dimension("unique_consecutive", dim, array.ndim)
+    xp = array_module(array)
+    slices = array.ravel() if axis is None else np.moveaxis(array, axis, 0)
+    differs = (slices[1:] != slices[:-1]).any(tuple(range(1, slices.ndim)))
+    starts = xp.concatenate([xp.ones(min(len(slices), 1), bool), differs])
+    first = xp.flatnonzero(starts)
+    inverse = xp.cumsum(starts) - 1
+    kept = slices[first]
+    results = [Tensor(kept if axis is None else xp.ascontiguousarray(np.moveaxis(kept, 0, axis)))]
+    results += [Tensor(inverse.reshape(array.shape if axis is None else -1))] if return_inverse else []
+    results += [Tensor(xp.diff(xp.concatenate([first, xp.asarray([len(slices)])])))] if return_counts else []
     return tuple(results) if len(results) > 1 else results[0]
 
 

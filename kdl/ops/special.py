@@ -136,7 +136,7 @@ def erfinv(input):
 
 
 class ErfInv(Function):
-    """Halley's method for erf(x) = |y|, or for erfc(x) = 1 - |y| where that is smaller, from Winitzki's 2008 estimate."""
+    """Halley's method for erf(x) = |y|, or erfc(x) = 1 - |y| where that is smaller, from Winitzki's 2008 estimate."""
     steps = 4
 
     @quiet

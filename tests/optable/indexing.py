@@ -1,4 +1,4 @@
-from tests.optable import boolean, case, distinct, integers, normal, op
+from tests.optable import boolean, case, distinct, integers, normal, op, uniform
 
 op("where", case(boolean(3, 4), normal(3, 4), normal(3, 4)), case(boolean(3, 1), normal(4), normal(2, 1, 4)),
    case(boolean(3), normal(3), 2.5), case(boolean(3), 1, normal(3)), case(boolean(2, 3), 1.0, 0), case(boolean(3, 4)),
@@ -67,3 +67,18 @@ op("isin", case(integers(0, 9, 3, 4), integers(0, 9, 5)), case(integers(0, 9, 7)
    case(integers(0, 3, 7), 2), case(2, integers(0, 3, 4)), case(integers(0, 3, 0), integers(0, 3, 2)))
 op("one_hot", case(integers(0, 5, 3, 2)), case(integers(0, 5, 4), 7), case(integers(0, 5), num_classes=5),
    case(integers(0, 5, 0), 3))
+op("msort", case(distinct(4, 3)), case(distinct(2, 3, 2)))
+op("mode", case(integers(0, 3, 4, 9)), case(integers(0, 2, 3, 2, 5), 1, True), case(distinct(3, 4), 0), case(normal()))
+for _name in ("quantile", "nanquantile"):
+    op(_name, case(distinct(3, 5), 0.3), case(distinct(3, 5), 0.7, 1), case(distinct(2, 3, 4), 0.25, 0, True),
+       case(distinct(5, 4), uniform(0, 1, 3).constant(), 1),
+       case(distinct(5, 4), uniform(0, 1, 3).constant(), -2, True),
+       case(normal(), 0.5), case(distinct(3, 4), 1.0, keepdim=True), case(distinct(4), uniform(0, 1, 0).constant()),
+       *(case(distinct(9), q, interpolation=how) for q in (0.1, 0.44) for how in ("lower", "higher", "midpoint")),
+       *(case(distinct(6), q, interpolation="nearest") for q in (0.13, 0.35, 0.5)), halves=False)
+op("histc", case(normal(30).constant()), case(normal(3, 9).constant(), 5), case(normal(30).constant(), 4, -1, 1),
+   case(normal(1).constant(), bins=3), case(normal(0).constant(), 2, 0, 1), halves=False)
+op("unique_consecutive", case(integers(0, 2, 9)), case(integers(0, 2, 3, 3), return_inverse=True),
+   case(integers(0, 2, 9), return_counts=True), case(integers(0, 2, 1, 6), dim=1),
+   case(integers(0, 2, 9, 1), dim=0, return_inverse=True, return_counts=True),
+   case(integers(0, 2, 0), return_counts=True))

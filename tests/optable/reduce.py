@@ -46,3 +46,7 @@ for _name in ("argmax", "argmin"):
        case(integers(-99, 99, 9)), case(normal().constant(), 0))
 op("median", case(distinct(3, 5)), case(distinct(4, 4)), case(distinct(4, 4), 0), case(distinct(2, 3, 4), 1, True),
    case(normal(), 0), case(normal()), case(normal(1)))
+op("nanmedian", case(distinct(3, 5)), case(distinct(4, 4), 0), case(distinct(2, 3, 4), 1, True), case(normal()),
+   case(normal(), 0))
+op("aminmax", case(distinct(3, 5)), case(distinct(3, 5), dim=0), case(distinct(2, 3, 4), dim=1, keepdim=True),
+   case(integers(-99, 99, 9)))

@@ -72,6 +72,19 @@ op("atleast_2d", case(normal()), case(normal(3)), case(normal(2, 3)))
 op("atleast_3d", case(normal()), case(normal(3)), case(normal(2, 3)), case(normal(2, 3, 4)))
 op("meshgrid", case(normal(2), normal(3), indexing="ij"), case(normal(2), normal(3), indexing="xy"),
    case(normal(2), normal(), normal(3), indexing="xy"), case(normal(2), indexing="ij"))
+op("column_stack", case([normal(3), normal(3, 2)]), case([normal(), normal(1, 2)]), case([normal(2, 3), normal(2, 1)]))
+op("row_stack", case([normal(3), normal(2, 3)]))
+op("block_diag", case(normal(2, 3), normal(1, 2)), case(normal(3), normal(), normal(2, 2)),
+   case(normal(0, 2), normal(2, 1)))
+op("cartesian_prod", case(normal(2), normal(3)), case(normal(3)), case(normal(2), normal(1), normal(2)))
+op("combinations", case(normal(4)), case(normal(4), 3), case(normal(3), 2, True), case(normal(2), r=3),
+   case(normal(3), 1, with_replacement=True))
+op("hsplit", case(normal(2, 6), 3), case(normal(6), 2), case(normal(2, 5), (1, 3)))
+op("vsplit", case(normal(6, 2), 3), case(normal(5, 2), (1, 3)))
+op("dsplit", case(normal(2, 3, 6), 3), case(normal(1, 2, 5), (1, 3)))
+op("rot90", case(normal(2, 3)), case(normal(2, 3), 2), case(normal(2, 3), -1), case(normal(2, 3, 4), 1, (2, 0)),
+   case(normal(2, 3), k=4, dims=(0, 1)))
+op("diagflat", case(normal(3)), case(normal(2, 2), 1), case(normal(), -1))
 
 # padding
 op("pad", case(normal(3, 4), (1, 2)), case(normal(3, 4), (1, 2, 0, 3)), case(normal(3, 4), (-1, 2)),
