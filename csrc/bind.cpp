@@ -67,6 +67,14 @@ kdl::Array to_array(const Export& op, const char* argument, py::handle object) {
   return array;
 }
 
+kdl::Arrays to_arrays(const Export& op, const char* argument, py::handle object) {
+  kdl::Arrays arrays;
+  if (object.is_none()) return arrays;
+  if (!PyList_Check(object.ptr()) && !PyTuple_Check(object.ptr())) wrong_type(op, argument, "a list of arrays or None", object);
+  for (const py::handle item : object) arrays.push_back(to_array(op, argument, item));
+  return arrays;
+}
+
 int64_t to_integer(const Export& op, const char* argument, py::handle object) {
   const py::object index = py::reinterpret_steal<py::object>(PyNumber_Index(object.ptr()));
   const int64_t value = index ? PyLong_AsLongLong(index.ptr()) : -1;
@@ -106,6 +114,7 @@ void convert(const Export& op, size_t i, py::handle object, Value& value) {
       value.present = !object.is_none();
       if (value.present) value.array = to_array(op, argument, object);
       break;
+    case Kind::arrays: value.arrays = to_arrays(op, argument, object); break;
     case Kind::integer: value.integer = to_integer(op, argument, object); break;
     case Kind::real: value.real = to_real(op, argument, object); break;
     case Kind::boolean: value.boolean = to_boolean(op, argument, object); break;

@@ -17,6 +17,7 @@ namespace kdl {
 
 using Stream = CUstream_st*;
 using OptionalArray = const Array*;  // nullptr where Python passed None
+using Arrays = std::vector<Array>;    // a list of arrays; empty where Python passed None
 
 struct Integers {
   static constexpr int max_count = 8;
@@ -31,12 +32,13 @@ struct Workspace {
   int64_t bytes;
 };
 
-enum class Kind : uint8_t { array, optional_array, integer, real, boolean, integers, workspace, stream };
+enum class Kind : uint8_t { array, optional_array, arrays, integer, real, boolean, integers, workspace, stream };
 
 // One converted argument. Only the member that its kind names is set.
 struct Value {
   Array array;
   bool present;
+  Arrays arrays;
   int64_t integer;
   double real;
   bool boolean;
@@ -53,6 +55,10 @@ template <> struct Parameter<const Array&> {
 template <> struct Parameter<OptionalArray> {
   static constexpr Kind kind = Kind::optional_array;
   static OptionalArray get(const Value& v) { return v.present ? &v.array : nullptr; }
+};
+template <> struct Parameter<const Arrays&> {
+  static constexpr Kind kind = Kind::arrays;
+  static const Arrays& get(const Value& v) { return v.arrays; }
 };
 template <> struct Parameter<int64_t> {
   static constexpr Kind kind = Kind::integer;

@@ -57,10 +57,13 @@ void run(const Export& op, Value* values) {
 
   std::vector<Array*> arrays;
   std::vector<Stretch> stretches;
+  const auto add = [&](Array& array, const char* name) {
+    arrays.push_back(&array);
+    stretches.push_back(stretch_of(array, name));
+  };
   for (size_t i = 0; i < op.kinds.size(); ++i) {
-    if (op.kinds[i] != Kind::array && !(op.kinds[i] == Kind::optional_array && values[i].present)) continue;
-    arrays.push_back(&values[i].array);
-    stretches.push_back(stretch_of(values[i].array, op.arguments[i]));
+    if (op.kinds[i] == Kind::array || (op.kinds[i] == Kind::optional_array && values[i].present)) add(values[i].array, op.arguments[i]);
+    for (Array& array : values[i].arrays) add(array, op.arguments[i]);
   }
   stretches = merge_overlaps(std::move(stretches));
   for (Stretch& stretch : stretches) {

@@ -18,10 +18,13 @@ class Adagrad(Optimizer):
                                   "initial_accumulator_value": initial_accumulator_value, "maximize": maximize},
                          torch_only)
 
-    def _update(self, k, g, p, state, group):
+    def _prepare(self, p, state, group):
         step = state["step"] = state.get("step", 0) + 1
-        k.adagrad_step(g, p, self._average(state, "sum", p, group["initial_accumulator_value"]), step, group["lr"],
-                       group["lr_decay"], group["eps"], group["weight_decay"], group["maximize"])
+        return (self._average(state, "sum", p, group["initial_accumulator_value"]),), (step,)
+
+    def _update(self, k, lists, numbers, group):
+        k.adagrad_step(*lists, *numbers, group["lr"], group["lr_decay"], group["eps"], group["weight_decay"],
+                       group["maximize"])
 
 
 class RMSprop(Optimizer):
@@ -36,12 +39,15 @@ class RMSprop(Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum, "alpha": alpha, "eps": eps, "centered": centered,
                                   "weight_decay": weight_decay, "maximize": maximize}, torch_only)
 
-    def _update(self, k, g, p, state, group):
+    def _prepare(self, p, state, group):
         state["step"] = state.get("step", 0) + 1
         mean = self._average(state, "grad_avg", p) if group["centered"] else None
         buffer = self._average(state, "momentum_buffer", p) if group["momentum"] > 0 else None
-        k.rmsprop_step(g, p, self._average(state, "square_avg", p), mean, buffer, group["lr"], group["alpha"],
-                       group["eps"], group["weight_decay"], group["momentum"], group["maximize"])
+        return (self._average(state, "square_avg", p), mean, buffer), ()
+
+    def _update(self, k, lists, numbers, group):
+        k.rmsprop_step(*lists, group["lr"], group["alpha"], group["eps"], group["weight_decay"], group["momentum"],
+                       group["maximize"])
 
 
 class Adadelta(Optimizer):
@@ -55,7 +61,9 @@ class Adadelta(Optimizer):
         super().__init__(params, {"lr": lr, "rho": rho, "eps": eps, "weight_decay": weight_decay,
                                   "maximize": maximize}, torch_only)
 
-    def _update(self, k, g, p, state, group):
+    def _prepare(self, p, state, group):
         state["step"] = state.get("step", 0) + 1
-        k.adadelta_step(g, p, self._average(state, "square_avg", p), self._average(state, "acc_delta", p),
-                        group["lr"], group["rho"], group["eps"], group["weight_decay"], group["maximize"])
+        return (self._average(state, "square_avg", p), self._average(state, "acc_delta", p)), ()
+
+    def _update(self, k, lists, numbers, group):
+        k.adadelta_step(*lists, group["lr"], group["rho"], group["eps"], group["weight_decay"], group["maximize"])

@@ -20,11 +20,13 @@ class Adam(Optimizer):
                                   "amsgrad": amsgrad, "maximize": maximize,
                                   "decoupled_weight_decay": decoupled_weight_decay}, torch_only)
 
-    def _update(self, k, g, p, state, group):
+    def _prepare(self, p, state, group):
         step = state["step"] = state.get("step", 0) + 1
         largest = self._average(state, "max_exp_avg_sq", p) if group["amsgrad"] else None
-        k.adam_step(g, p, self._average(state, "exp_avg", p), self._average(state, "exp_avg_sq", p), largest, step,
-                    group["lr"], *group["betas"], group["eps"], group["weight_decay"],
+        return (self._average(state, "exp_avg", p), self._average(state, "exp_avg_sq", p), largest), (step,)
+
+    def _update(self, k, lists, numbers, group):
+        k.adam_step(*lists, *numbers, group["lr"], *group["betas"], group["eps"], group["weight_decay"],
                     group["decoupled_weight_decay"], group["maximize"])
 
 
@@ -49,12 +51,14 @@ class NAdam(Optimizer):
                                   "momentum_decay": momentum_decay, "decoupled_weight_decay": decoupled_weight_decay,
                                   "maximize": maximize}, torch_only)
 
-    def _update(self, k, g, p, state, group):
+    def _prepare(self, p, state, group):
         step = state["step"] = state.get("step", 0) + 1
         mu = group["betas"][0] * (1 - 0.5 * 0.96**(step * group["momentum_decay"]))
-        state["mu_product"] = state.get("mu_product", 1.0) * mu
-        k.nadam_step(g, p, self._average(state, "exp_avg", p), self._average(state, "exp_avg_sq", p), step,
-                     state["mu_product"], group["lr"], *group["betas"], group["eps"], group["weight_decay"],
+        product = state["mu_product"] = state.get("mu_product", 1.0) * mu
+        return (self._average(state, "exp_avg", p), self._average(state, "exp_avg_sq", p)), (step, product)
+
+    def _update(self, k, lists, numbers, group):
+        k.nadam_step(*lists, *numbers, group["lr"], *group["betas"], group["eps"], group["weight_decay"],
                      group["momentum_decay"], group["decoupled_weight_decay"], group["maximize"])
 
 
@@ -69,10 +73,12 @@ class RAdam(Optimizer):
         super().__init__(params, {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay,
                                   "decoupled_weight_decay": decoupled_weight_decay, "maximize": maximize}, torch_only)
 
-    def _update(self, k, g, p, state, group):
+    def _prepare(self, p, state, group):
         step = state["step"] = state.get("step", 0) + 1
-        k.radam_step(g, p, self._average(state, "exp_avg", p), self._average(state, "exp_avg_sq", p), step,
-                     group["lr"], *group["betas"], group["eps"], group["weight_decay"],
+        return (self._average(state, "exp_avg", p), self._average(state, "exp_avg_sq", p)), (step,)
+
+    def _update(self, k, lists, numbers, group):
+        k.radam_step(*lists, *numbers, group["lr"], *group["betas"], group["eps"], group["weight_decay"],
                      group["decoupled_weight_decay"], group["maximize"])
 
 
@@ -83,7 +89,10 @@ class Adamax(Optimizer):
         super().__init__(params, {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay,
                                   "maximize": maximize}, torch_only)
 
-    def _update(self, k, g, p, state, group):
+    def _prepare(self, p, state, group):
         step = state["step"] = state.get("step", 0) + 1
-        k.adamax_step(g, p, self._average(state, "exp_avg", p), self._average(state, "exp_inf", p), step, group["lr"],
-                      *group["betas"], group["eps"], group["weight_decay"], group["maximize"])
+        return (self._average(state, "exp_avg", p), self._average(state, "exp_inf", p)), (step,)
+
+    def _update(self, k, lists, numbers, group):
+        k.adamax_step(*lists, *numbers, group["lr"], *group["betas"], group["eps"], group["weight_decay"],
+                      group["maximize"])

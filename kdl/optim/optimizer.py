@@ -15,7 +15,7 @@ class Optimizer:
     """The base class. `params` is an iterable of tensors, of (name, tensor) pairs, or of groups: dicts with "params"
     and options that replace the defaults.
 
-    A subclass gives the defaults and either `_update`, the step of one parameter, or a `step` of its own.
+    A subclass gives the defaults and either `_prepare` and `_update`, or a `step` of its own.
     `param_groups` (a list of dicts) and `state` (a dict per parameter) may be read and changed at any time.
     """
 
@@ -97,6 +97,7 @@ class Optimizer:
     @quiet
     def _update_all(self):
         for group in self.param_groups:
+            batches, copies = {}, []  # a kernel takes parameters of one dtype and with the same numbers together
             for p in group["params"]:
                 if p.grad is None:
                     continue
@@ -105,13 +106,28 @@ class Optimizer:
                     expect(False, f"{self._name}.step", "a gradient of the parameter's shape and dtype", gradient=g,
                            gradient_dtype=g.dtype, parameter=target, parameter_dtype=target.dtype)
                 array = target if target.flags.c_contiguous or is_channels_last(target) else target.copy()
-                self._update(kernels.of(array, g), like(g, array), array, self.state[p], group)
                 if array is not target:
-                    target[...] = array
+                    copies.append((target, array))
+                averages, numbers = self._prepare(array, self.state[p], group)
+                batch = batches.setdefault((kernels.of(array, g), array.dtype, numbers), [])
+                batch.append((like(g, array), array, *averages))
                 p.version[0] += 1
+            for (k, _, numbers), batch in batches.items():
+                lists = [None if column[0] is None else column for column in zip(*batch, strict=True)]
+                self._update(k, lists, numbers, group)
+            for target, array in copies:
+                target[...] = array
 
-    def _update(self, k, g, p, state, group):
-        """Change the dense array `p` in place by its gradient `g`, through the kernels `k`."""
+    def _prepare(self, p, state, group):
+        """The running averages of the dense array `p` (None for those not used), and the numbers of its own step."""
+        return (), ()
+
+    def _update(self, k, lists, numbers, group):
+        """Change parameters in place, through the kernels `k`.
+
+        `lists` holds the gradients, the parameters, and a list per average (None where they are); `numbers` are what
+        `_prepare` gave for each of them.
+        """
         raise NotImplementedError(f"{self._name}: step is not defined")
 
     def _average(self, state, name, p, value=0):

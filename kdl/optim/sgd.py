@@ -17,11 +17,12 @@ class SGD(Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay,
                                   "nesterov": nesterov, "maximize": maximize}, torch_only)
 
-    def _update(self, k, g, p, state, group):
-        momentum, dampening, buffer = group["momentum"], group["dampening"], None
-        if momentum != 0:
-            if state.get("momentum_buffer") is None:
-                dampening = 0
-            buffer = self._average(state, "momentum_buffer", p)
-        k.sgd_step(g, p, buffer, group["lr"], momentum, dampening, group["weight_decay"], group["nesterov"],
+    def _prepare(self, p, state, group):
+        if group["momentum"] == 0:
+            return (None,), (group["dampening"],)
+        dampening = group["dampening"] if state.get("momentum_buffer") is not None else 0
+        return (self._average(state, "momentum_buffer", p),), (dampening,)
+
+    def _update(self, k, lists, numbers, group):
+        k.sgd_step(*lists, group["lr"], group["momentum"], *numbers, group["weight_decay"], group["nesterov"],
                    group["maximize"])

@@ -12,32 +12,32 @@ from kdl.types import HALVES
 SERIAL_BELOW = 131072  # elements; sleeping threads take 50 to 100 us to wake, Adam on as many float32 takes 60 us
 
 
-def sgd_step(g, p, momentum_buffer, lr, momentum, dampening, weight_decay, nesterov, maximize):
-    """Changes p and momentum_buffer."""
-    _run(_sgd, (g, p, momentum_buffer), lr, momentum, 1 - dampening, weight_decay, nesterov, maximize)
+def sgd_step(grads, params, momentum_buffers, lr, momentum, dampening, weight_decay, nesterov, maximize):
+    """Changes params and momentum_buffers."""
+    _run(_sgd, (grads, params, momentum_buffers), lr, momentum, 1 - dampening, weight_decay, nesterov, maximize)
 
 
-def adam_step(g, p, exp_avg, exp_avg_sq, max_exp_avg_sq, step, lr, beta1, beta2, eps, weight_decay, decoupled,
-              maximize):
-    """Changes p, exp_avg, exp_avg_sq and max_exp_avg_sq."""
+def adam_step(grads, params, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, step, lr, beta1, beta2, eps, weight_decay,
+              decoupled, maximize):
+    """Changes params, exp_avgs, exp_avg_sqs and max_exp_avg_sqs."""
     keep, weight_decay = (1 - lr * weight_decay, 0) if decoupled else (1, weight_decay)
-    _run(_adam, (g, p, exp_avg, exp_avg_sq, max_exp_avg_sq), lr / (1 - beta1**step), (1 - beta2**step)**0.5,
-         1 - beta1, beta2, 1 - beta2, eps, weight_decay, keep, maximize)
+    _run(_adam, (grads, params, exp_avgs, exp_avg_sqs, max_exp_avg_sqs), lr / (1 - beta1**step),
+         (1 - beta2**step)**0.5, 1 - beta1, beta2, 1 - beta2, eps, weight_decay, keep, maximize)
 
 
-def nadam_step(g, p, exp_avg, exp_avg_sq, step, mu_product, lr, beta1, beta2, eps, weight_decay, momentum_decay,
-               decoupled, maximize):
-    """Changes p, exp_avg and exp_avg_sq; `mu_product` is the product of the momenta mu up to this step."""
+def nadam_step(grads, params, exp_avgs, exp_avg_sqs, step, mu_product, lr, beta1, beta2, eps, weight_decay,
+               momentum_decay, decoupled, maximize):
+    """Changes params, exp_avgs and exp_avg_sqs; `mu_product` is the product of the momenta mu up to this step."""
     keep, weight_decay = (1 - lr * weight_decay, 0) if decoupled else (1, weight_decay)
     mu = beta1 * (1 - 0.5 * 0.96**(step * momentum_decay))
     mu_next = beta1 * (1 - 0.5 * 0.96**((step + 1) * momentum_decay))
-    _run(_nadam, (g, p, exp_avg, exp_avg_sq), lr * (1 - mu) / (1 - mu_product),
+    _run(_nadam, (grads, params, exp_avgs, exp_avg_sqs), lr * (1 - mu) / (1 - mu_product),
          lr * mu_next / (1 - mu_product * mu_next), 1 - beta2**step, 1 - beta1, beta2, 1 - beta2, eps, weight_decay,
          keep, maximize)
 
 
-def radam_step(g, p, exp_avg, exp_avg_sq, step, lr, beta1, beta2, eps, weight_decay, decoupled, maximize):
-    """Changes p, exp_avg and exp_avg_sq."""
+def radam_step(grads, params, exp_avgs, exp_avg_sqs, step, lr, beta1, beta2, eps, weight_decay, decoupled, maximize):
+    """Changes params, exp_avgs and exp_avg_sqs."""
     keep, weight_decay = (1 - lr * weight_decay, 0) if decoupled else (1, weight_decay)
     rate = lr / (1 - beta1**step)
     rho_inf = 2 / (1 - beta2) - 1
@@ -46,41 +46,46 @@ def radam_step(g, p, exp_avg, exp_avg_sq, step, lr, beta1, beta2, eps, weight_de
     if adapt:
         rectification = ((rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho))**0.5
         rate *= rectification * (1 - beta2**step)**0.5
-    _run(_radam, (g, p, exp_avg, exp_avg_sq), rate, 1 - beta1, beta2, 1 - beta2, eps, weight_decay, keep, maximize,
-         adapt)
+    _run(_radam, (grads, params, exp_avgs, exp_avg_sqs), rate, 1 - beta1, beta2, 1 - beta2, eps, weight_decay, keep,
+         maximize, adapt)
 
 
-def adamax_step(g, p, exp_avg, exp_inf, step, lr, beta1, beta2, eps, weight_decay, maximize):
-    """Changes p, exp_avg and exp_inf."""
-    _run(_adamax, (g, p, exp_avg, exp_inf), lr / (1 - beta1**step), 1 - beta1, beta2, eps, weight_decay, maximize)
-
-
-def rmsprop_step(g, p, square_avg, grad_avg, momentum_buffer, lr, alpha, eps, weight_decay, momentum, maximize):
-    """Changes p, square_avg, grad_avg (None unless centered) and momentum_buffer."""
-    _run(_rmsprop, (g, p, square_avg, grad_avg, momentum_buffer), lr, alpha, 1 - alpha, eps, weight_decay, momentum,
+def adamax_step(grads, params, exp_avgs, exp_infs, step, lr, beta1, beta2, eps, weight_decay, maximize):
+    """Changes params, exp_avgs and exp_infs."""
+    _run(_adamax, (grads, params, exp_avgs, exp_infs), lr / (1 - beta1**step), 1 - beta1, beta2, eps, weight_decay,
          maximize)
 
 
-def adagrad_step(g, p, sum, step, lr, lr_decay, eps, weight_decay, maximize):
-    """Changes p and sum."""
-    _run(_adagrad, (g, p, sum), lr / (1 + (step - 1) * lr_decay), eps, weight_decay, maximize)
+def rmsprop_step(grads, params, square_avgs, grad_avgs, momentum_buffers, lr, alpha, eps, weight_decay, momentum,
+                 maximize):
+    """Changes params, square_avgs, grad_avgs (None unless centered) and momentum_buffers."""
+    _run(_rmsprop, (grads, params, square_avgs, grad_avgs, momentum_buffers), lr, alpha, 1 - alpha, eps, weight_decay,
+         momentum, maximize)
 
 
-def adadelta_step(g, p, square_avg, acc_delta, lr, rho, eps, weight_decay, maximize):
-    """Changes p, square_avg and acc_delta."""
-    _run(_adadelta, (g, p, square_avg, acc_delta), lr, rho, 1 - rho, eps, weight_decay, maximize)
+def adagrad_step(grads, params, sums, step, lr, lr_decay, eps, weight_decay, maximize):
+    """Changes params and sums."""
+    _run(_adagrad, (grads, params, sums), lr / (1 + (step - 1) * lr_decay), eps, weight_decay, maximize)
 
 
-def _run(loop, arrays, *parameters):
-    """Run a step's loop over flat views of its arrays; halves by way of float32 copies."""
-    if arrays[0].dtype in HALVES:
+def adadelta_step(grads, params, square_avgs, acc_deltas, lr, rho, eps, weight_decay, maximize):
+    """Changes params, square_avgs and acc_deltas."""
+    _run(_adadelta, (grads, params, square_avgs, acc_deltas), lr, rho, 1 - rho, eps, weight_decay, maximize)
+
+
+def _run(loop, lists, *parameters):
+    """Run a step's loop over flat views of every parameter's arrays; halves by way of float32 copies."""
+    parameters = [float(p) for p in parameters]
+    nothing = [None] * len(lists[0])
+    for arrays in zip(*[nothing if arrays is None else arrays for arrays in lists], strict=True):
+        if arrays[0].dtype not in HALVES:
+            loop(*[a if a is None else a.ravel("K") for a in arrays], *parameters)
+            continue
         wide = [None if a is None else a.astype(np.float32) for a in arrays]
-        _run(loop, wide, *parameters)
+        loop(*[a if a is None else a.ravel("K") for a in wide], *parameters)
         for a, w in zip(arrays[1:], wide[1:], strict=True):
             if a is not None:
                 a[...] = w
-        return
-    loop(*[a if a is None else a.ravel("K") for a in arrays], *map(float, parameters))
 
 
 @jit(serial_below=SERIAL_BELOW)
