@@ -62,6 +62,11 @@ def as_dtype(dtype):
         raise TypeError(f"dtype: expected a data type, got {dtype!r}") from None
 
 
+def epsilon(dtype):
+    """The distance from 1 to the next number of a floating-point dtype, as a float."""
+    return float(ml_dtypes.finfo(dtype).eps)
+
+
 def is_floating(dtype):
     """Whether the dtype is one of float16, bfloat16, float32, float64: the dtypes that carry gradients."""
     return dtype in FLOATS

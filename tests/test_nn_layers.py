@@ -71,6 +71,12 @@ LAYERS = [
     layer("BatchNorm3d", 4, 1e-3, 0.3, x=VOLUME), layer("BatchNorm2d", 4, affine=False, x=IMAGE),
     layer("BatchNorm2d", 4, momentum=None, x=IMAGE), layer("BatchNorm2d", 4, track_running_stats=False, x=IMAGE),
     layer("BatchNorm1d", 6, bias=False),
+    layer("LayerNorm", 6), layer("LayerNorm", (4, 6), 0.1, bias=False), layer("LayerNorm", 6, elementwise_affine=False),
+    layer("RMSNorm", 6), layer("RMSNorm", [6], 1e-3), layer("RMSNorm", 6, elementwise_affine=False),
+    layer("GroupNorm", 2, 4, x=IMAGE), layer("GroupNorm", 3, 6, 0.1, False), layer("InstanceNorm1d", 4, x=SIGNAL),
+    layer("GroupNorm", 2, 4, bias=False, x=SIGNAL), layer("InstanceNorm2d", 4, 1e-3, 0.3, True, True, x=IMAGE),
+    layer("InstanceNorm2d", 4, affine=True, x=((4, 5, 3),)), layer("InstanceNorm3d", 4, x=VOLUME),
+    layer("LocalResponseNorm", 2, x=IMAGE), layer("LocalResponseNorm", 3, 0.1, 0.5, 2.0, x=SIGNAL),
     layer("Dropout", 0.0), layer("Dropout", 1.0), layer("Dropout2d", 0.0, x=IMAGE), layer("Dropout1d", 1.0, x=SIGNAL),
     layer("Dropout3d", 0.0, x=VOLUME), layer("AlphaDropout", 0.0), layer("FeatureAlphaDropout", 0.0, x=IMAGE),
     *(layer(name, reduction=reduction, y=normal(4, 6)) for name in ("L1Loss", "MSELoss", "SmoothL1Loss", "HuberLoss")

@@ -5,9 +5,11 @@ from kdl.nn.batchnorm import *
 from kdl.nn.containers import *
 from kdl.nn.conv import *
 from kdl.nn.dropout import *
+from kdl.nn.embedding import *
 from kdl.nn.gemm import *
 from kdl.nn.loss import *
 from kdl.nn.module import Module
+from kdl.nn.norm import *
 from kdl.nn.parameter import Parameter
 from kdl.nn.pool import *
 from kdl.nn.shape import *

@@ -3,10 +3,12 @@ from kdl.ops.activation import *
 from kdl.ops.batchnorm import *
 from kdl.ops.conv import *
 from kdl.ops.dropout import *
+from kdl.ops.embedding import *
 from kdl.ops.gemm import bilinear as bilinear
 from kdl.ops.gemm import linear as linear
 from kdl.ops.loss import *
 from kdl.ops.margin import *
+from kdl.ops.norm import *
 from kdl.ops.pad import *
 from kdl.ops.pool import *
 from kdl.ops.softmax import *
