@@ -16,6 +16,7 @@ from kdl.ops.indexing import *
 from kdl.ops.join import *
 from kdl.ops.maths import *
 from kdl.ops.place import *
+from kdl.ops.recurrent import *
 from kdl.ops.reduce import *
 from kdl.ops.scan import *
 from kdl.ops.select import *

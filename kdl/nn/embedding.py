@@ -87,5 +87,5 @@ class EmbeddingBag(_Embedding):
                                self.mode, False, per_sample_weights, self.include_last_offset, self.padding_idx)
 
     def extra_repr(self):
-        parts = super().extra_repr()
-        return f"{parts}, mode={self.mode!r}" + ("" if self.padding_idx is None else f", padding_idx={self.padding_idx}")
+        padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
+        return f"{super().extra_repr()}, mode={self.mode!r}{padding}"

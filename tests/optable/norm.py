@@ -1,7 +1,8 @@
 from tests.optable import case, normal, op, positive, uniform
 
 op("layer_norm", case(normal(4, 6), (6,), positive(6), normal(6)), case(normal(2, 3, 4), [3, 4], normal(3, 4)),
-   case(normal(2, 3, 4), (4,), None, normal(4), 0.1), case(normal(5), (5,)), case(normal(3, 1), (1,), normal(1), eps=0.1),
+   case(normal(2, 3, 4), (4,), None, normal(4), 0.1), case(normal(5), (5,)),
+   case(normal(3, 1), (1,), normal(1), eps=0.1),
    case(normal(2, 3, 2, 2), (3, 2, 2), positive(3, 2, 2), normal(3, 2, 2)), case(normal(0, 4), (4,), normal(4)),
    case(uniform(50, 51, 4, 33), (33,), positive(33), normal(33)), case(normal(2, 0), (0,)),
    case(normal(70, 5), (5,), positive(5), normal(5)))
