@@ -12,5 +12,6 @@ from kdl.nn.module import Module
 from kdl.nn.norm import *
 from kdl.nn.parameter import Parameter
 from kdl.nn.pool import *
+from kdl.nn.recurrent import *
 from kdl.nn.shape import *
 from kdl.nn.softmax import *

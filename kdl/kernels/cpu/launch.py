@@ -67,11 +67,11 @@ def widened(*outputs):
 
         @wraps(kernel)
         def launch(*args):
-            if not any(isinstance(a, np.ndarray) and a.dtype in HALVES for a in args):
+            halves = [isinstance(a, np.ndarray) and a.dtype in HALVES for a in args]
+            if True not in halves:
                 return kernel(*args)
-            wide = [np.empty(a.shape, np.float32) if i in positions and a.dtype in HALVES else
-                    a.astype(np.float32) if isinstance(a, np.ndarray) and a.dtype in HALVES else a
-                    for i, a in enumerate(args)]
+            wide = [a if not half else np.empty(a.shape, np.float32) if i in positions else a.astype(np.float32)
+                    for i, (a, half) in enumerate(zip(args, halves, strict=True))]
             kernel(*wide)
             for i in positions:
                 if wide[i] is not args[i]:
