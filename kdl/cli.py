@@ -35,8 +35,11 @@ def _parser(argv):
 
     train = commands.add_parser("train", help="train a system on real data", description=(
         "Train a system on real data, with pictures, a checkpoint and a verdict; `kdl train RECIPE --help` has the "
-        "options of one, `kdl list` says what each is."))
-    subparsers = train.add_subparsers(metavar="recipe", required=True, help=", ".join(recipes.names()))
+        "options of one, `kdl list` says what each is, `kdl train --all --out docs` trains all and writes a gallery."))
+    train.add_argument("--all", action="store_true", help="train every recipe, and write gallery.md into --out")
+    train.add_argument("--out", metavar="DIR", default="runs", help="where the gallery goes (default runs)")
+    train.set_defaults(run=lambda options: _train_all(options, train))
+    subparsers = train.add_subparsers(metavar="recipe", help=", ".join(recipes.names()))
     for name in recipes.names():
         _add_recipe(subparsers, name, chosen=name in argv)
     _refuse_unknown_recipe(train, argv)
@@ -56,16 +59,36 @@ def _add_recipe(subparsers, name, chosen):
     if not chosen:
         subparsers.add_parser(name)
         return
+    from kdl.recipes.common import settings_of
     recipe = importlib.import_module(f"kdl.recipes.{name}")
     parser = subparsers.add_parser(name, description=recipe.__doc__,
                                    formatter_class=argparse.RawDescriptionHelpFormatter)
-    recipe.add_arguments(parser)
-    parser.add_argument("--epochs", type=int, metavar="N", help=f"passes over the data (default {recipe.EPOCHS})")
+    for setting, (default, text, *more) in settings_of(recipe).items():
+        kind = {} if default is None or isinstance(default, str) else {"type": type(default)}
+        parser.add_argument(f"--{setting.replace('_', '-')}", help=text + ("" if default is None else
+                            f" (default {default})"), **kind | (more[0] if more else {}))
+    if getattr(recipe, "EPOCHS", None):
+        parser.add_argument("--epochs", type=int, metavar="N", help=f"passes over the data (default {recipe.EPOCHS})")
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:<index>")
     parser.add_argument("--seed", type=int, help="of the split, the first weights and the order (default 0)")
     parser.add_argument("--out", metavar="DIR", help=f"where pictures and checkpoint go (default runs/{name})")
     parser.add_argument("--resume", metavar="FILE", help="continue from this checkpoint")
-    parser.set_defaults(run=recipe.run)
+    parser.set_defaults(run=lambda options: _train(name, recipe, options))
+
+
+def _train(name, recipe, options):
+    from kdl.recipes.common import Job, settings_of
+    given = {setting: value for setting in ("seed", *settings_of(recipe))
+             if (value := getattr(options, setting)) is not None}
+    job = Job(name, recipe, given, getattr(options, "epochs", None), options.device, options.out, options.resume)
+    return job.judge(*recipe.run(job))
+
+
+def _train_all(options, parser):
+    if not options.all:
+        parser.error("which recipe? `kdl list` names them; --all trains every one")
+    from kdl.recipes import gallery
+    return gallery.train_all(options.out)
 
 
 def _refuse_unknown_recipe(parser, argv):

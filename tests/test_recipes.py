@@ -22,7 +22,7 @@ def quick(monkeypatch):
     """Digits few enough for a test: 256 to train, 64 to test."""
     from kdl.recipes import lenet5
     load = lenet5.load
-    sizes = (256, 256, 64, 64)
+    sizes = (256, 64, 256, 64)
     monkeypatch.setattr(lenet5, "load", lambda *a: tuple(part[:n] for part, n in zip(load(*a), sizes, strict=True)))
 
 
@@ -43,26 +43,33 @@ def test_resuming_gives_the_same_bits(tmp_path, quick, variant):
     run("train", "lenet5", "--resume", tmp_path / "first" / "checkpoint.safetensors", "--epochs", 3,
         "--out", tmp_path / "rest")
     whole, rest = [kdl.load(tmp_path / run / "checkpoint.safetensors") for run in ("whole", "rest")]
+    whole, rest = whole["phases"]["training"], rest["phases"]["training"]
     assert whole["history"] == rest["history"]
-    for name, weight in whole["model"].items():
-        np.testing.assert_array_equal(weight.numpy(), rest["model"][name].numpy())
+    for name, weight in whole["parts"]["model"].items():
+        np.testing.assert_array_equal(weight.numpy(), rest["parts"]["model"][name].numpy())
 
 
 def test_interrupting_leaves_the_last_whole_checkpoint(tmp_path, quick, monkeypatch, capsys):
-    from kdl.recipes import common
-    evaluate, calls = common.evaluate, []
+    from kdl.recipes.common import Job
+    predict, calls = Job.predict, []
 
     def interrupted(*args):
         calls.append(None)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return evaluate(*args)
+        return predict(*args)
 
-    monkeypatch.setattr(common, "evaluate", interrupted)
+    monkeypatch.setattr(Job, "predict", interrupted)
     assert run("train", "lenet5", "--epochs", 3, "--out", tmp_path) == 130
     assert "--resume" in capsys.readouterr().err
-    assert kdl.load(tmp_path / "checkpoint.safetensors")["epoch"] == 1
+    assert kdl.load(tmp_path / "checkpoint.safetensors")["phases"]["training"]["epoch"] == 1
     assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint.safetensors"]
+    monkeypatch.setattr(Job, "predict", predict)
+    shared = ("train", "lenet5", "--epochs", 3, "--out")
+    run(*shared, tmp_path / "rest", "--resume", tmp_path / "checkpoint.safetensors")
+    run(*shared, tmp_path / "whole")
+    rest, whole = [json.loads((tmp_path / name / "result.json").read_text()) for name in ("rest", "whole")]
+    assert rest["measured"] == whole["measured"] and rest["baseline"] == whole["baseline"]
 
 
 def test_resuming_refuses_what_does_not_fit(tmp_path, quick, capsys):
