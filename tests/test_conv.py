@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 import kdl
 import kdl.nn.functional as F
 from kdl import kernels
-from kdl.kernels.cpu import conv as cpu
+from kdl.kernels.cpu import columns
 
 torch = pytest.importorskip("torch", reason="convolution is compared with torch: pip install 'kdl-kernels[test]'")
 TF = torch.nn.functional
@@ -110,12 +110,12 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize("columns", [1, 7, 40, 1024], ids=lambda n: f"{n} columns")
+@pytest.mark.parametrize("count", [1, 7, 40, 1024], ids=lambda n: f"{n} columns")
 @pytest.mark.parametrize("way", WAYS)
-def test_blocks_of_any_size_give_the_same(way, columns, monkeypatch):
+def test_blocks_of_any_size_give_the_same(way, count, monkeypatch):
     """Parts of a line's image, images apart and images together."""
-    monkeypatch.setattr(cpu, "_BLOCK_COLUMNS", columns)
-    monkeypatch.setattr(cpu, "_BLOCK_BYTES", 1)
+    monkeypatch.setattr(columns, "_BLOCK_COLUMNS", count)
+    monkeypatch.setattr(columns, "_BLOCK_BYTES", 1)
     x, w, options = WAYS[way]
     rng = np.random.default_rng(3)
     name = f"conv{len(x) - 2}d"

@@ -17,7 +17,8 @@ class Piece:
 
     Three axes each: `outputs` is their number, output o stands at `first` + o `step`. Input i lies in cell
     (i + margin) // deal of phase (i + margin) % deal. A row (phase, z, y, x) of `taps` is the cell that a tap meets of
-    the first output; `order` says which taps of the flat filter they are. `reach` is the largest z, y, x.
+    the first output, of `met` (z, y, x) the input there; `order` says which taps of the flat filter they are. `reach`
+    is the largest z, y, x.
     """
 
     def __init__(self, filter_size, axes):
@@ -28,6 +29,8 @@ class Piece:
             order.append(np.ravel_multi_index([t for t, _, _ in tap], filter_size))
             cells.append((np.ravel_multi_index([phase for _, phase, _ in tap], self.deal), *[at for _, _, at in tap]))
         self.order, self.taps = np.array(order, np.int64), np.array(cells, np.int64).reshape(-1, 4)
+        phases = np.stack(np.unravel_index(self.taps[:, 0], self.deal), 1)
+        self.met = self.taps[:, 1:] * self.deal + phases - self.margin
 
 
 def _forward_axis(size, taps, outputs, stride, padding, dilation):

@@ -1,0 +1,124 @@
+"""Copies between the layouts that convolution works in: images as planes (C, H, W), or as pixels (H, W, C).
+
+A channels-last array holds pixels already. The kernels take flat arrays and a flag that says which of the two they are.
+"""
+import numpy as np
+
+from kdl.kernels.cpu.launch import jit, prange
+from kdl.kernels.cpu.simd import LANES, load, store, transpose
+
+
+def is_pixels(array):
+    """Whether a dense array of images is channels-last, and not contiguous as well."""
+    return not array.flags.c_contiguous
+
+
+def flat(array, is_pixels):
+    """An array of images as the flat array that lies in memory."""
+    return (array.transpose(0, 2, 3, 1) if is_pixels else array).reshape(-1)
+
+
+@jit(parallel=False)
+def planes_to_pixels(source, at, pitch, target, to, channels, target_pitch, count):
+    """target[to + i target_pitch + c] = source[at + c pitch + i], for i < count and c < channels."""
+    if count >= LANES and channels >= LANES:
+        for low in range(0, count, LANES):
+            i = min(low, count - LANES)  # the last squares overlap the ones before
+            for left in range(0, channels, LANES):
+                c = min(left, channels - LANES)
+                transpose(source, at + c * pitch + i, pitch, target, to + i * target_pitch + c, target_pitch)
+    else:
+        for i in range(count):
+            for c in range(channels):
+                target[to + i * target_pitch + c] = source[at + c * pitch + i]
+
+
+@jit(parallel=False)
+def copy_line(source, at, target, to, count):
+    if count >= LANES:
+        for low in range(0, count, LANES):
+            i = min(low, count - LANES)
+            store(target, to + i, load(source, at + i))
+    else:
+        for i in range(count):
+            target[to + i] = source[at + i]
+
+
+@jit(parallel=False)
+def image_to_pixels(source, source_at, is_pixels, channels, size, top, left, target, to, target_size, room, room_at):
+    """The window of an image (size) that begins at row `top`, column `left`, as pixels; what lies outside is 0.
+
+    `room` takes one row of pixels more, or a whole image where rows are shorter than a vector.
+    """
+    (H, W), (height, width) = size, target_size
+    first_row, last_row = max(0, -top), min(height, H - top)
+    first, last = max(0, -left), max(max(0, -left), min(width, W - left))
+    whole = not is_pixels and W < LANES  # squares need longer lines: take all rows as one
+    if whole:
+        planes_to_pixels(source, source_at, H * W, room, room_at, channels, channels, H * W)
+    for row in range(height):
+        line = to + row * width * channels
+        if row < first_row or row >= last_row or last == first:
+            for i in range(width * channels):
+                target[line + i] = 0
+            continue
+        for i in range(first * channels):
+            target[line + i] = 0
+        for i in range(last * channels, width * channels):
+            target[line + i] = 0
+        at = (row + top) * W + left + first
+        begin, count = line + first * channels, last - first
+        if is_pixels:
+            copy_line(source, source_at + at * channels, target, begin, count * channels)
+        elif whole:
+            copy_line(room, room_at + at * channels, target, begin, count * channels)
+        else:
+            planes_to_pixels(source, source_at + at, H * W, target, begin, channels, channels, count)
+
+
+@jit(parallel=False)
+def pixels_to_planes(source, at, channels, target, to, pitch, count):
+    """target[to + c pitch + i] = source[at + i channels + c], for i < count and c < channels."""
+    planes_to_pixels(source, at, channels, target, to, count, pitch, channels)
+
+
+def filters_to_pixels(w):
+    """Filters (K, C, taps) as a flat array (K, taps, C), which they may be already."""
+    if is_pixels(w) or w.shape[2] * w.shape[3] == 1:
+        return flat(w, is_pixels(w))
+    turned = np.empty(w.size, w.dtype)
+    _turn(w.reshape(-1), w.shape[1], w.shape[2] * w.shape[3], turned)
+    return turned
+
+
+@jit
+def _turn(w, channels, taps, turned):
+    size = channels * taps
+    for k in prange(w.size // size):
+        planes_to_pixels(w, k * size, taps, turned, k * size, channels, channels, taps)
+
+
+@jit
+def pack_filters(w, K, C, order, taps, groups, backward, width, packed):
+    """packed[group, panel, t, d, j] = the filters (K, taps, C) at tap order[t], lane panel width + j, depth d.
+
+    Lanes are the group's filters and the depth its channels; with `backward` the other way round. 0 in lanes beyond.
+    """
+    filters = K // groups
+    lanes, depth = (C, filters) if backward else (filters, C)
+    panels = -(-lanes // width)
+    for job in prange(groups * panels):
+        group, low = job // panels, job % panels * width
+        count = min(width, lanes - low)
+        for t in range(order.size):
+            to = (job * order.size + t) * depth * width
+            if backward:
+                for d in range(depth):
+                    copy_line(w, ((group * filters + d) * taps + order[t]) * C + low, packed, to + d * width, count)
+            else:
+                at = ((group * filters + low) * taps + order[t]) * C
+                planes_to_pixels(w, at, taps * C, packed, to, count, width, depth)
+            if count < width:
+                for d in range(depth):
+                    for j in range(count, width):
+                        packed[to + d * width + j] = 0

@@ -1,0 +1,153 @@
+"""Convolution of images held as pixels, in float32: a tile is some outputs times some filters.
+
+A row of a tile is one output: where its first tap meets the image. The taps are a table of offsets from there, each
+with a pixel's channels side by side, so stride and dilation cost nothing and columns are never gathered. Filters lie
+packed as [panel of WIDTH filters, tap, channel, filter]. The gradient of the input is the same sum over gy, one for
+each phase of the stride (cells.py).
+
+Tasks are some images, or some lines of one, whose input fits the L2 cache. Each copies its input as pixels, with the
+padding, and its outputs back as planes, unless the arrays are channels-last and need no padding.
+"""
+from functools import lru_cache
+
+import numba
+import numpy as np
+
+from kdl.kernels.cpu.cells import backward_pieces, forward_piece
+from kdl.kernels.cpu.launch import jit, prange
+from kdl.kernels.cpu.layouts import filters_to_pixels, flat, image_to_pixels, is_pixels, pack_filters, pixels_to_planes
+from kdl.kernels.cpu.scratch import room
+from kdl.kernels.cpu.tiles import ROWS, WIDTH, strip_kernel
+
+_INPUT = 1 << 17  # floats of a task's input
+_FILTERS = 1 << 13  # floats of a panel's filters that are met at a time: they stay in the L1 cache
+_strip = strip_kernel(ROWS, bias_of_rows=False)
+
+
+class _Geometry:
+    """The tables of one convolution: what depends on sizes alone. See `_correlate` for their meaning."""
+
+    def __init__(self, u_shape, v_shape, pieces, groups, u_is_pixels, threads):
+        N, C, H, W = u_shape
+        K, (height, width) = v_shape[1], v_shape[2:]
+        deal, step = pieces[0].deal[1:], pieces[0].step[1:]
+        # rows and columns of u that the taps of the first outputs meet, padding below 0
+        met = [[piece.met[:, axis] for piece in pieces] for axis in (1, 2)]
+        low = [min([int(m.min()) for m in axis if m.size], default=0) for axis in met]
+        high = [max([int(m.max()) for m in axis if m.size], default=0) for axis in met]
+        P, Q = [max(p.outputs[axis] for p in pieces) for axis in (1, 2)]
+        reach = [b - a + 1 for a, b in zip(low, high, strict=True)]
+        per_line = ((Q - 1) * deal[1] + reach[1]) * C
+
+        def rows(lines):
+            return (lines - 1) * deal[0] + reach[0]
+
+        lines = P
+        if rows(P) * per_line > _INPUT or N < threads:
+            while lines > 1 and (rows(lines) * per_line > _INPUT or N * -(-P // lines) < threads) and lines * Q > 64:
+                lines = -(-lines // 2)
+        lines = -(-P // -(-P // lines))
+        images = 1 if lines < P else max(1, min(-(-N // threads), _INPUT // (rows(P) * per_line)))
+        self.tasks = np.array([(n, min(n + images, N), p, min(p + lines, P))
+                               for n in range(0, N, images) for p in range(0, P, lines)], np.int64)
+        self.direct = (u_is_pixels and min(low) >= 0 and low[0] + rows(P) <= H
+                       and low[1] + (Q - 1) * deal[1] + reach[1] <= W)
+        self.window = (low[0], low[1], rows(lines), (Q - 1) * deal[1] + reach[1])
+        block, pitch = (H, W) if self.direct else self.window[2:]
+        out_rows = min(lines * step[0], height) if lines < P else height
+        self.out_rows = out_rows
+        count = images * lines * Q
+        padded = -(-count // ROWS) * ROWS
+        self.starts, self.places = np.zeros((2, len(pieces), padded), np.int64)
+        self.pieces = np.zeros((len(pieces), 4), np.int64)
+        taps = []
+        for at, (piece, down, right) in enumerate(zip(pieces, *met, strict=True)):
+            lines_here, across = min(lines, piece.outputs[1]), piece.outputs[2]
+            n, p, q = [a.ravel() for a in np.meshgrid(range(images), range(lines_here), range(across), indexing="ij")]
+            self.starts[at, :n.size] = ((n * block + p * deal[0]) * pitch + q * deal[1]) * C
+            self.places[at, :n.size] = ((n * out_rows + piece.first[1] + p * step[0]) * width + piece.first[2]
+                                        + q * step[1]) * K
+            self.pieces[at] = piece.outputs[1], across, len(taps), len(taps) + len(piece.taps)
+            taps.extend(((down - low[0]) * pitch + right - low[1]) * C)
+        self.taps = np.array(taps, np.int64)
+        self.input_room = images * self.window[2] * self.window[3] * C
+        self.output_room = images * out_rows * width * K
+        self.image_room = H * W * C
+        self.deal, self.step = deal, step
+        self.chunks = min(threads, len(self.tasks))
+        self.orders = [piece.order for piece in pieces]
+
+
+@lru_cache(maxsize=256)
+def _geometry(u_shape, v_shape, axes, backward, groups, u_is_pixels, threads):
+    pieces = backward_pieces(*axes) if backward else [forward_piece(*axes)]
+    return _Geometry(u_shape, v_shape, pieces, groups, u_is_pixels, threads)
+
+
+def correlate(u, w, b, v, axes, groups, backward):
+    """v = the convolution of u, or with `backward` v = gx of u = gy, for dense arrays in any layout."""
+    u_is_pixels, v_is_pixels = is_pixels(u), is_pixels(v)
+    g = _geometry(u.shape, v.shape, axes, backward, groups, u_is_pixels, numba.get_num_threads())
+    lanes, depth = v.shape[1] // groups, u.shape[1] // groups
+    panels = -(-lanes // WIDTH)
+    sizes = [groups * panels * order.size * depth * WIDTH for order in g.orders]
+    packed_at, per_chunk = np.cumsum([0, *sizes]), -(-(g.input_room + g.output_room + g.image_room) // 16) * 16
+    work = room(packed_at[-1] + g.chunks * per_chunk)
+    turned = filters_to_pixels(w)
+    for order, at, size in zip(g.orders, packed_at, sizes, strict=False):
+        pack_filters(turned, *w.shape[:2], order, w.shape[2] * w.shape[3], groups, backward, WIDTH, work[at:at + size])
+    bias = np.zeros((groups, panels * WIDTH), np.float32)
+    if b is not None:
+        bias[:, :lanes] = b.reshape(groups, lanes)
+    _correlate(flat(u, u_is_pixels), u_is_pixels, u.shape[1:], flat(v, v_is_pixels), v_is_pixels, v.shape[1:], work,
+               packed_at, bias.reshape(-1), g.tasks, g.pieces, g.starts, g.places, g.taps, g.window, g.deal, g.step,
+               g.direct, groups, g.out_rows, g.input_room, g.output_room, per_chunk, g.chunks)
+
+
+@jit
+def _correlate(u, u_is_pixels, u_size, v, v_is_pixels, v_size, work, packed_at, bias, tasks, pieces, starts, places,
+               taps, window, deal, step, direct, groups, out_rows, input_room, output_room, per_chunk, chunks):
+    C, H, W = u_size
+    K, height, width = v_size
+    depth, lanes = C // groups, K // groups
+    panels = -(-lanes // WIDTH)
+    for chunk in prange(chunks):
+        input_at = packed_at[-1] + chunk * per_chunk
+        output_at = input_at + input_room
+        room_at = output_at + output_room
+        filters = np.arange(taps.size) * depth * WIDTH
+        for task in range(len(tasks) * chunk // chunks, len(tasks) * (chunk + 1) // chunks):
+            first, last, begin, end = tasks[task]
+            top = begin * deal[0] + window[0]
+            if direct:
+                a, a_at = u, ((first * H + top) * W + window[1]) * C
+            else:
+                a, a_at = work, input_at
+                for n in range(first, last):
+                    image_to_pixels(u, n * C * H * W, u_is_pixels, C, (H, W), top, window[1], work,
+                                    input_at + (n - first) * window[2] * window[3] * C, window[2:], work, room_at)
+            out_top = begin * step[0]
+            if v_is_pixels:
+                c, c_at = v, (first * height + out_top) * width * K
+            else:
+                c, c_at = work, output_at
+            for piece in range(len(pieces)):
+                P, Q, tap, beyond = pieces[piece]
+                count = (last - first) * (min(end, P) - begin) * Q
+                block_depth = min(depth, _FILTERS // WIDTH)
+                block_taps = max(1, _FILTERS // (block_depth * WIDTH))
+                for job in range(groups * panels):
+                    group, panel = job // panels, job % panels
+                    filters_at = packed_at[piece] + job * (beyond - tap) * depth * WIDTH
+                    for t in range(0, max(1, beyond - tap), block_taps):
+                        for d in range(0, depth, block_depth):
+                            _strip(a, a_at + group * depth + d, starts[piece], taps[tap + t:], 1, work,
+                                   filters_at + (t * depth + d) * WIDTH, filters, WIDTH, WIDTH // 2,
+                                   min(block_taps, beyond - tap - t), min(block_depth, depth - d), c,
+                                   c_at + group * lanes + panel * WIDTH, places[piece], WIDTH // 2, 0, count,
+                                   lanes - panel * WIDTH, False, bias, job * WIDTH, t + d > 0)
+            if not v_is_pixels:
+                rows = min(out_rows, height - out_top) if last - first == 1 else height
+                for n in range(first, last):
+                    pixels_to_planes(work, output_at + (n - first) * out_rows * width * K, K, v,
+                                     n * K * height * width + out_top * width, height * width, rows * width)
