@@ -35,8 +35,8 @@ test: $(call ready,dev) kernels  ## run the tests (ARGS="-k conv")
 lint: $(call ready,dev)  ## check the style
 	@$(PYTHON) -m ruff check .
 
-bench: $(call ready,dev)  ## time the CPU kernels against the NumPy reference (ARGS="conv pool")
-	@$(PYTHON) -m benchmarks $(ARGS)
+bench: $(call ready,dev)  ## measure the CPU kernels against NumPy and torch (ARGS="conv pool --quick --gates")
+	@$(PYTHON) -m kdl bench $(ARGS)
 
 kernels: $(call ready,dev)  ## build the compiled kernels in place: for the CPU (simt), and for CUDA where nvcc is found
 	@$(has_compiler) || echo "no C++ compiler: the compiled kernels are left out, and their tests skipped"

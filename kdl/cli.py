@@ -1,4 +1,4 @@
-"""The command line: `kdl train <recipe>`, `kdl list`, `kdl doctor`.
+"""The command line: `kdl train <recipe>`, `kdl list`, `kdl doctor`, `kdl bench`.
 
 Each command imports what it needs when it is run, so that `kdl --help` answers at once.
 """
@@ -6,6 +6,7 @@ import argparse
 import difflib
 import importlib
 import sys
+from pathlib import Path
 
 import kdl
 from kdl import recipes
@@ -51,6 +52,8 @@ def _parser(argv):
                                  description="Check the installation. The exit code is 1 when something is wrong.")
     doctor.add_argument("--json", action="store_true", help="print JSON instead of a table")
     doctor.set_defaults(run=_doctor)
+
+    _add_bench(commands)
     return parser
 
 
@@ -91,6 +94,24 @@ def _train_all(options, parser):
     return gallery.train_all(options.out)
 
 
+def _add_bench(subparsers):
+    bench = subparsers.add_parser("bench", help="measure the kernels against NumPy and torch", description=(
+        "Check every row against the float64 reference, then time it against its rivals, in turn. The exit code is 1 "
+        "when a gate is missed or, with --compare, when a row became slower."))
+    bench.add_argument("family", nargs="*", help="gemm, conv, pool, ...; all by default")
+    bench.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    bench.add_argument("--threads", type=int, nargs="+", metavar="N", help="on the CPU (default: 1, then all cores)")
+    bench.add_argument("--rivals", type=lambda text: text.split(","), metavar="NAMES",
+                       help="of numpy, torch, cupy (default: numpy,torch on the CPU, torch,cupy on a GPU)")
+    bench.add_argument("--quick", action="store_true", help="the first row of every function, and little time")
+    bench.add_argument("--seconds", type=float, help="of each variant of a row (default 0.3; with --quick 0.03)")
+    bench.add_argument("--out", metavar="DIR", help="write results.json, results.csv and the plots there")
+    bench.add_argument("--gates", action="store_true", help="judge the results by the table of gates")
+    bench.add_argument("--readme", action="store_true", help="write the table of benchmarks/README.md anew")
+    bench.add_argument("--compare", nargs=2, metavar=("A.json", "B.json"), help="measure nothing: compare two results")
+    bench.set_defaults(run=_bench)
+
+
 def _refuse_unknown_recipe(parser, argv):
     asked = [word for word in argv[argv.index("train") + 1:] if not word.startswith("-")] if "train" in argv else []
     if asked and asked[0] not in recipes.names():
@@ -108,3 +129,13 @@ def _list(options):
 def _doctor(options):
     from kdl import doctor
     return doctor.main(as_json=options.json)
+
+
+def _bench(options):
+    root = Path(kdl.__file__).parent.parent
+    if not (root / "benchmarks" / "command.py").is_file():
+        raise RuntimeError("bench: the benchmarks are not part of the installed package; get the source, then run "
+                           "`make bench` in it")
+    sys.path.insert(0, str(root))
+    from benchmarks import command
+    return command.main(options)
