@@ -59,6 +59,13 @@ inline int multiprocessors() {
   return count;
 }
 
+// How many bytes of shared memory one block may have on the current device.
+inline int shared_bytes_per_block() {
+  int device = 0, bytes = 48 * 1024;
+  if (cudaGetDevice(&device) == cudaSuccess) cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  return bytes;
+}
+
 inline std::string explain(cudaError_t error) {
   std::string text = join(cudaGetErrorName(error), " (", cudaGetErrorString(error), ")");
   if (error == cudaErrorNoKernelImageForDevice || error == cudaErrorUnsupportedPtxVersion) {

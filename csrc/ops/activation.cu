@@ -2,7 +2,7 @@
 //          derivative is cheaper from the output). prelu and glu, which are not maps of one array, have kernels of their own.
 // Maths    forward y = f(x); backward gx = df(x or y, gy). Formulas stand beside the functors; values at kinks and for NaN are torch's.
 // Traffic  forward 1R+1W, backward 2R+1W elements (glu: 2R+1W and 3R+2W of y's size; prelu_backward_w: 2R): bound by device memory.
-// Tiling   256 threads, four 16-byte loads in flight per thread; unaligned heads and tails element by element (map.h). prelu and glu: one
+// Tiling   256 threads, two 16-byte loads in flight per thread; unaligned heads and tails element by element (map.h). prelu and glu: one
 //          pack per thread. prelu_backward_w: one block of 512 threads per channel.
 // Numerics float16 and bfloat16 are computed in float and rounded once, at the store; float64 in double. prelu's weight gradient adds in one
 //          fixed order, in compute_t.
@@ -154,22 +154,6 @@ template <class F> struct Forward : F {
 template <class F> struct Backward : F {
   template <class A> KDL_FN A operator()(A saved, A gy) const { return this->df(saved, gy); }
 };
-
-// A whole pack in one instruction, or its first `count` elements one by one; the others are zero.
-template <class T> KDL_FN Pack<T> load_some(const T* address, int count) {
-  if (count == pack_width<T>) return load_pack(address);
-  Pack<T> pack = {};
-#pragma unroll
-  for (int i = 0; i < pack_width<T>; ++i)
-    if (i < count) pack.item[i] = address[i];
-  return pack;
-}
-template <class T> KDL_FN void store_some(T* address, const Pack<T>& pack, int count) {
-  if (count == pack_width<T>) return store_pack(address, pack);
-#pragma unroll
-  for (int i = 0; i < pack_width<T>; ++i)
-    if (i < count) address[i] = pack.item[i];
-}
 
 // The `width` elements that this thread owns, cut at `end`.
 struct Span {

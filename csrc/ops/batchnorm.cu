@@ -2,16 +2,19 @@
 // Maths    training: y = (x - mean) rstd w + b with rstd = 1 / sqrt(var + eps), var biased; running = (1 - momentum) running + momentum new,
 //          its variance unbiased. Backward: gb = sum gy, gw = sum gy xhat, gx = w rstd (gy - gb / M - xhat gw / M), M = N inner. With
 //          statistics held constant gx = w rstd gy.
-// Traffic  training forward 2R+1W, backward 4R+1W, inference 1R+1W elements: bound by device memory.
-// Tiling   moments: a block takes a share of one channel (inner > 1) or of 32 channels (inner = 1, channels next to each other), writes its
-//          partial moments, and a second kernel merges a channel's partials in order. Then one pass over the elements.
-// Numerics every thread sums differences from its own first element, and moments are merged by Chan's formula: a mean far from 0 costs no
-//          accuracy. float for half types, double for float64.
-// Limits   contiguous (N, C, inner); statistics are float32, or float64 with float64; weight and bias have x's dtype or the statistics'.
-// Measured not yet on hardware.
+// Traffic  elements: training forward 2R+1W, backward 4R+1W (its sums alone 2R), inference 1R+1W and backward 1R+1W, and 2R for its sums: bound
+//          by device memory. The second pass goes backwards, so that what the first read last comes from L2.
+// Tiling   blocks of 256 share the channels times `splits` parts of each. inner > 1: a part is a range of runs, a run (a piece of) one plane in
+//          packs, with as many lanes to a run as it has packs. inner = 1: a thread keeps the channels of one pack and walks down the rows. Partial
+//          results go to the workspace, and a warp per channel merges them.
+// Numerics every thread sums differences from its own first element, and moments are merged by Chan's formula with means counted from the
+//          channel's first element: a mean far from 0 costs no accuracy. float for half types, double for float64; all orders are fixed.
+// Limits   contiguous (N, C, inner); statistics, weight and bias are float32, or float64 with float64; inner below 2^31.
+// Measured not yet on hardware. Under simt the traffic is as stated (tests/simt/test_batchnorm.py).
 #include "kdl/divide.h"
 #include "kdl/dispatch.h"
 #include "kdl/launch.h"
+#include "kdl/pack.h"
 #include "kdl/reduce.h"
 
 namespace kdl::batchnorm {
@@ -22,7 +25,7 @@ constexpr int threads = 256;
 
 // Count, mean and sum of squared differences from the mean of some numbers.
 template <class A> struct Moments {
-  A count, mean, m2;
+  A count = 0, mean = 0, m2 = 0;
 
   // Chan, Golub and LeVeque 1983.
   KDL_FN Moments merged(const Moments& o) const {
@@ -35,91 +38,144 @@ template <class A> struct Moments {
 
 // Sums of differences from a shift, which is the first number seen.
 template <class A> struct Shifted {
-  A shift = 0, count = 0, sum = 0, squares = 0;
+  A shift = 0, sum = 0, squares = 0;
 
   KDL_FN void add(A v) {
-    if (count == A(0)) shift = v;
     const A d = v - shift;
-    count += A(1);
     sum += d;
     squares += d * d;
   }
-  KDL_FN Moments<A> moments() const {
-    if (count == A(0)) return {A(0), A(0), A(0)};
-    return {count, shift + sum / count, squares - sum * sum / count};
+  // The mean as its distance from `origin`.
+  KDL_FN Moments<A> moments(A count, A origin) const {
+    if (count == A(0)) return {};
+    return {count, shift - origin + sum / count, squares - sum * sum / count};
   }
 };
 
-// Two sums that travel together.
-template <class A> struct Pair {
-  A first, second;
-
-  KDL_FN Pair merged(const Pair& o) const { return {first + o.first, second + o.second}; }
-};
-
-template <class A> KDL_FN Moments<A> shuffled(const Moments<A>& m, int offset) {
-  return {__shfl_down_sync(full_warp, m.count, offset), __shfl_down_sync(full_warp, m.mean, offset), __shfl_down_sync(full_warp, m.m2, offset)};
-}
-template <class A> KDL_FN Pair<A> shuffled(const Pair<A>& p, int offset) {
-  return {__shfl_down_sync(full_warp, p.first, offset), __shfl_down_sync(full_warp, p.second, offset)};
-}
-
-// How a block's threads share its part of the array. Planes: one channel, all threads. Columns: 32 neighbouring channels, one lane each,
-// the block's warps taking the rows in turn.
+// How the array is shared out. Planes (inner > 1): blockIdx.x is a channel, blockIdx.y a range of runs. Columns (inner = 1): blockIdx.x is a group
+// of `lanes` packs of channels, blockIdx.y a range of rows.
 struct Shares {
-  int64_t N, C, inner;
-  int splits;
-  bool columns;
+  int64_t runs;  // N * pieces, or rows
+  int64_t per_split, C, inner;
+  Divider pieces;
+  int piece, lanes, splits;
 };
 
-// Merges what the threads of a block hold, per channel, and hands each channel's value to store(channel, value).
-template <class Value, class Store> KDL_FN void merge_block(const Shares& s, Value mine, Store store) {
-  using Partials = Value[threads / 32][32];
-  KDL_SHARED(Partials, partial);
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  if (!s.columns) {
-#pragma unroll
-    for (int offset = 16; offset > 0; offset /= 2) mine = mine.merged(shuffled(mine, offset));
-  }
-  if (s.columns || lane == 0) partial[warp][lane] = mine;
-  __syncthreads();
-  const int64_t channel = s.columns ? static_cast<int64_t>(blockIdx.x) * 32 + lane : blockIdx.x;
-  if (warp != 0 || (!s.columns && lane != 0) || channel >= s.C) return;
-  for (int w = 1; w < threads / 32; ++w) mine = mine.merged(partial[w][lane]);
-  store(channel, mine);
-}
+// What this thread works on: `width` channels from `channel` on.
+template <class T, bool columns> struct Share {
+  static constexpr int width = columns ? pack_width<T> : 1;
+  int64_t channel, begin, end, block;
+  int lane, row;
 
-// body(channel, index) for every element of this thread: split blockIdx.y of a channel's N * inner elements.
-template <class Body> KDL_FN void each(const Shares& s, const Divider& inner, Body body) {
-  const int64_t M = s.N * s.inner, per_split = (M + s.splits - 1) / s.splits, begin = blockIdx.y * per_split;
-  const int64_t end = begin + per_split < M ? begin + per_split : M;
-  if (s.columns) {
-    const int64_t channel = static_cast<int64_t>(blockIdx.x) * 32 + threadIdx.x % 32;
-    if (channel < s.C)
-      for (int64_t i = begin + threadIdx.x / 32; i < end; i += threads / 32) body(channel, i * s.C + channel);
-  } else {
-    const int64_t channel = blockIdx.x;
-    for (int64_t i = begin + threadIdx.x; i < end; i += threads) {
-      const int64_t n = inner.quotient(i);
-      body(channel, (n * s.C + channel) * s.inner + (i - n * s.inner));
+  // Backwards, the last blocks get what the first ones had.
+  KDL_FN Share(const Shares& s, bool backwards) {
+    const int64_t group = backwards ? gridDim.x - 1 - blockIdx.x : blockIdx.x, split = backwards ? gridDim.y - 1 - blockIdx.y : blockIdx.y;
+    lane = threadIdx.x % s.lanes, row = threadIdx.x / s.lanes;
+    channel = columns ? (group * s.lanes + lane) * pack_width<T> : group;
+    begin = split * s.per_split;
+    end = begin + s.per_split < s.runs ? begin + s.per_split : s.runs;
+    block = split;
+  }
+
+  KDL_FN int channels(const Shares& s) const {
+    const int64_t left = s.C - channel;
+    return static_cast<int>(left < width ? (left > 0 ? left : 0) : width);
+  }
+
+  // body(count, loaded, at) for every pack of this thread, where loaded = load(at, count) was requested one pack ahead. Packs are cut where the
+  // address of x is aligned.
+  template <class Load, class Body> KDL_FN void each(const Shares& s, const T* x, Load load, Body body) const {
+    const int64_t rows = threads / s.lanes;
+    if constexpr (columns) {
+      const int count = channels(s);
+      if (count > 0)
+        for_loaded(begin + row, end, rows, [&](int64_t r) { return load(r * s.C + channel, count); },
+                   [&](int64_t r, const auto& loaded) { body(count, loaded, r * s.C + channel); });
+    } else {
+#pragma unroll 1
+      for (int64_t r = begin + row; r < end; r += rows) {
+        const int64_t n = s.pieces.quotient(r), from = (r - n * s.pieces.divisor) * s.piece, at = (n * s.C + channel) * s.inner + from;
+        const int64_t left = s.inner - from;
+        const Chunks<T> chunks(x + at, static_cast<int>(left < s.piece ? left : s.piece));
+        for_loaded(lane, chunks.count, s.lanes, [&](int i) { return load(at + chunks[i].begin, chunks[i].count); },
+                   [&](int i, const auto& loaded) { body(chunks[i].count, loaded, at + chunks[i].begin); });
+      }
     }
   }
+
+  // partial[split * C + channel] = what the threads of the block hold of a channel, merged.
+  template <class V> KDL_FN void store(const Shares& s, const V (&mine)[width], V* partial) const {
+    const int keep = columns ? s.lanes : 1;
+    const V* merged = fold_block<threads, width>(mine, keep);
+    if (static_cast<int>(threadIdx.x) >= keep) return;
+    for (int k = 0; k < channels(s); ++k) partial[block * s.C + channel + k] = merged[threadIdx.x * width + k];
+  }
+};
+
+// What an element's place in its channel's line is made of.
+template <class A> struct Line {
+  A shift, scale, offset, slope;
+};
+
+// line[k] = make(channel + k) for the channels of this thread; each is made by one thread of the block. All threads must call it, once.
+template <class T, bool columns, class Make>
+KDL_FN void share_lines(const Shares& s, const Share<T, columns>& share, Line<compute_t<T>>* line, Make make) {
+  constexpr int width = Share<T, columns>::width, most = columns ? warp_threads * width : 1;
+  using Lines = Line<compute_t<T>>[most];
+  KDL_SHARED(Lines, made);
+  const int64_t first = share.channel - (columns ? share.lane * width : 0);
+  if (const int i = threadIdx.x; i < (columns ? s.lanes * width : 1) && first + i < s.C) made[i] = make(first + i);
+  __syncthreads();
+#pragma unroll
+  for (int k = 0; k < width; ++k)
+    if (share.channel + k < s.C) line[k] = made[columns ? share.lane * width + k : 0];
 }
 
-template <class T> __global__ void __launch_bounds__(threads) moments_kernel(const T* x, Moments<compute_t<T>>* partial, Shares s, Divider inner) {
-  Shifted<compute_t<T>> mine;
-  each(s, inner, [&](int64_t, int64_t at) { mine.add(to_compute(x[at])); });
-  merge_block(s, mine.moments(), [&](int64_t channel, const Moments<compute_t<T>>& m) { partial[blockIdx.y * s.C + channel] = m; });
+// The channel's first element, from which means are counted, so that those of its parts differ by numbers as small as the spread of x.
+template <class T> KDL_FN compute_t<T> origin(const T* x, int64_t channel, int64_t inner) { return to_compute(x[channel * inner]); }
+
+template <class T, bool columns>
+__global__ void __launch_bounds__(threads) moments_kernel(Shares s, const T* x, Moments<compute_t<T>>* partial) {
+  using A = compute_t<T>;
+  const Share<T, columns> share(s, false);
+  constexpr int width = Share<T, columns>::width;
+  Shifted<A> mine[width];
+  int64_t seen = 0;
+  share.each(s, x, [&](int64_t at, int count) { return load_some(x + at, count); }, [&](int count, const Pack<T>& v, int64_t) {
+    if (seen == 0) {
+#pragma unroll
+      for (int k = 0; k < width; ++k) mine[k].shift = to_compute(v.item[k]);
+    }
+#pragma unroll
+    for (int k = 0; k < pack_width<T>; ++k)
+      if (k < count) mine[columns ? k : 0].add(to_compute(v.item[k]));
+    seen += columns ? 1 : count;
+  });
+  Moments<A> moments[width];
+#pragma unroll
+  for (int k = 0; k < width; ++k)
+    if (seen > 0 && k < share.channels(s)) moments[k] = mine[k].moments(static_cast<A>(seen), origin(x, share.channel + k, s.inner));
+  share.store(s, moments, partial);
 }
 
-// One thread per channel: merges the splits in order, and updates the running statistics where there are any.
-template <class A>
+// What the splits of a channel found, merged by a warp; lane 0 has it.
+template <class V> KDL_FN V merge_splits(const V* partial, int64_t channel, int64_t C, int splits) {
+  V mine;
+  for (int split = threadIdx.x % warp_threads; split < splits && channel < C; split += warp_threads) mine = mine.merged(partial[split * C + channel]);
+  return warp_reduce(mine);
+}
+KDL_FN int64_t warp_number() { return (static_cast<int64_t>(blockIdx.x) * threads + threadIdx.x) / warp_threads; }
+
+// A warp per channel merges the splits, and updates the running statistics where there are any.
+template <class T>
 __global__ void __launch_bounds__(threads)
-    statistics_kernel(const Moments<A>* partial, A* mean, A* rstd, A* running_mean, A* running_var, A momentum, A eps, int64_t C, int splits) {
-  const int64_t c = static_cast<int64_t>(blockIdx.x) * threads + threadIdx.x;
-  if (c >= C) return;
-  Moments<A> m = partial[c];
-  for (int split = 1; split < splits; ++split) m = m.merged(partial[split * C + c]);
+    statistics_kernel(Shares s, const T* x, const Moments<compute_t<T>>* partial, compute_t<T>* mean, compute_t<T>* rstd, compute_t<T>* running_mean,
+                      compute_t<T>* running_var, compute_t<T> momentum, compute_t<T> eps) {
+  using A = compute_t<T>;
+  const int64_t c = warp_number();
+  Moments<A> m = merge_splits(partial, c, s.C, s.splits);
+  if (c >= s.C || threadIdx.x % warp_threads != 0) return;
+  m.mean += origin(x, c, s.inner);
   mean[c] = m.mean;
   rstd[c] = A(1) / sqrt(m.m2 / m.count + eps);
   if (running_mean) running_mean[c] = (A(1) - momentum) * running_mean[c] + momentum * m.mean;
@@ -136,40 +192,62 @@ template <class A> struct Scale {
 };
 
 // y = (x - mean) rstd weight + bias, per channel; mean, weight and bias may be nullptr. With x = gy, no mean and no bias: inference's gx.
-template <class T>
+template <class T, bool columns>
 __global__ void __launch_bounds__(threads)
-    normalize_kernel(const T* x, const compute_t<T>* mean, Scale<compute_t<T>> rstd, const compute_t<T>* weight, const compute_t<T>* bias, T* y,
-                     Divider channels, Divider inner, int64_t count) {
+    normalize_kernel(Shares s, const T* x, const compute_t<T>* mean, Scale<compute_t<T>> rstd, const compute_t<T>* weight,
+                     const compute_t<T>* bias, T* y) {
   using A = compute_t<T>;
-  const int64_t at = static_cast<int64_t>(blockIdx.x) * threads + threadIdx.x;
-  if (at >= count) return;
-  const int64_t row = inner.quotient(at), c = row - channels.quotient(row) * channels.divisor;
-  const A scale = weight ? rstd[c] * weight[c] : rstd[c];
-  y[at] = from_compute<T>((to_compute(x[at]) - (mean ? mean[c] : A(0))) * scale + (bias ? bias[c] : A(0)));
+  const Share<T, columns> share(s, true);
+  constexpr int width = Share<T, columns>::width;
+  Line<A> line[width] = {};
+  share_lines(s, share, line, [&](int64_t c) {
+    return Line<A>{mean ? mean[c] : A(0), weight ? rstd[c] * weight[c] : rstd[c], bias ? bias[c] : A(0), A(0)};
+  });
+  share.each(s, x, [&](int64_t at, int count) { return load_some(x + at, count); }, [&](int count, const Pack<T>& v, int64_t at) {
+    Pack<T> result;
+#pragma unroll
+    for (int k = 0; k < pack_width<T>; ++k) {
+      const int c = columns ? k : 0;
+      result.item[k] = from_compute<T>((to_compute(v.item[k]) - line[c].shift) * line[c].scale + line[c].offset);
+    }
+    store_some(y + at, result, count);
+  });
 }
+
+template <class T> struct InputAndGradient {
+  Pack<T> x, gy;
+};
 
 // Per channel and split: the sums of gy and of gy (x - mean).
-template <class T>
+template <class T, bool columns>
 __global__ void __launch_bounds__(threads)
-    gradient_sums_kernel(const T* x, const T* gy, const compute_t<T>* mean, Pair<compute_t<T>>* partial, Shares s, Divider inner) {
+    gradient_sums_kernel(Shares s, const T* x, const T* gy, const compute_t<T>* mean, Sums2<compute_t<T>>* partial) {
   using A = compute_t<T>;
-  Pair<A> mine = {0, 0};
-  each(s, inner, [&](int64_t channel, int64_t at) {
-    const A g = to_compute(gy[at]);
-    mine.first += g;
-    mine.second += g * (to_compute(x[at]) - mean[channel]);
+  const Share<T, columns> share(s, false);
+  constexpr int width = Share<T, columns>::width;
+  Sums2<A> mine[width];
+  Line<A> line[width] = {};
+  share_lines(s, share, line, [&](int64_t c) { return Line<A>{mean[c], A(0), A(0), A(0)}; });
+  share.each(s, x, [&](int64_t at, int count) { return InputAndGradient<T>{load_some(x + at, count), load_some(gy + at, count)}; },
+             [&](int count, const InputAndGradient<T>& v, int64_t) {
+#pragma unroll
+    for (int k = 0; k < pack_width<T>; ++k)
+      if (k < count) {
+        const int c = columns ? k : 0;
+        const A g = to_compute(v.gy.item[k]);
+        mine[c].first += g;
+        mine[c].second += g * (to_compute(v.x.item[k]) - line[c].shift);
+      }
   });
-  merge_block(s, mine, [&](int64_t channel, const Pair<A>& sums) { partial[blockIdx.y * s.C + channel] = sums; });
+  share.store(s, mine, partial);
 }
 
-// One thread per channel adds the splits in order, in partial[channel]: gw and gb, and what gx needs in their place, the mean of gy and the
-// slope of xhat.
+// A warp per channel merges the splits, into partial[channel]: gw and gb, and what gx needs in their place, the mean of gy and the slope of xhat.
 template <class A>
-__global__ void __launch_bounds__(threads) gradient_totals_kernel(Pair<A>* partial, Scale<A> rstd, A* gw, A* gb, int64_t C, int splits, A count) {
-  const int64_t c = static_cast<int64_t>(blockIdx.x) * threads + threadIdx.x;
-  if (c >= C) return;
-  Pair<A> total = partial[c];
-  for (int split = 1; split < splits; ++split) total = total.merged(partial[split * C + c]);
+__global__ void __launch_bounds__(threads) gradient_totals_kernel(Sums2<A>* partial, Scale<A> rstd, A* gw, A* gb, int64_t C, int splits, A count) {
+  const int64_t c = warp_number();
+  const Sums2<A> total = merge_splits(partial, c, C, splits);
+  if (c >= C || threadIdx.x % warp_threads != 0) return;
   const A scale = rstd[c];
   if (gw) gw[c] = total.second * scale;
   if (gb) gb[c] = total.first;
@@ -177,16 +255,28 @@ __global__ void __launch_bounds__(threads) gradient_totals_kernel(Pair<A>* parti
 }
 
 // gx = (gy - mean(gy) - (x - mean) slope) rstd weight.
-template <class T>
+template <class T, bool columns>
 __global__ void __launch_bounds__(threads)
-    gradient_kernel(const T* x, const T* gy, const compute_t<T>* mean, const compute_t<T>* rstd, const compute_t<T>* weight,
-                    const Pair<compute_t<T>>* sums, T* gx, Divider channels, Divider inner, int64_t count) {
+    gradient_kernel(Shares s, const T* x, const T* gy, const compute_t<T>* mean, const compute_t<T>* rstd, const compute_t<T>* weight,
+                    const Sums2<compute_t<T>>* sums, T* gx) {
   using A = compute_t<T>;
-  const int64_t at = static_cast<int64_t>(blockIdx.x) * threads + threadIdx.x;
-  if (at >= count) return;
-  const int64_t row = inner.quotient(at), c = row - channels.quotient(row) * channels.divisor;
-  const A scale = weight ? rstd[c] * weight[c] : rstd[c];
-  gx[at] = from_compute<T>((to_compute(gy[at]) - sums[c].first - (to_compute(x[at]) - mean[c]) * sums[c].second) * scale);
+  const Share<T, columns> share(s, true);
+  constexpr int width = Share<T, columns>::width;
+  Line<A> line[width] = {};
+  share_lines(s, share, line, [&](int64_t c) {
+    return Line<A>{mean[c], weight ? rstd[c] * weight[c] : rstd[c], sums[c].first, sums[c].second};
+  });
+  share.each(s, x, [&](int64_t at, int count) { return InputAndGradient<T>{load_some(x + at, count), load_some(gy + at, count)}; },
+             [&](int count, const InputAndGradient<T>& v, int64_t at) {
+    Pack<T> result;
+#pragma unroll
+    for (int k = 0; k < pack_width<T>; ++k) {
+      const Line<A>& at_channel = line[columns ? k : 0];
+      const A along = (to_compute(v.x.item[k]) - at_channel.shift) * at_channel.slope;
+      result.item[k] = from_compute<T>((to_compute(v.gy.item[k]) - at_channel.offset - along) * at_channel.scale);
+    }
+    store_some(gx + at, result, count);
+  });
 }
 
 // --- launch ---
@@ -205,14 +295,30 @@ template <class A> A* per_channel(const Array& x, OptionalArray a, const char* n
   return a->as<A>();
 }
 
-// Enough blocks for the device, each with at least 4096 elements to sum.
+// The smallest power of two that is at least n, at most `most`.
+int power_of_two(int64_t n, int most) {
+  int power = 1;
+  while (power < n && power < most) power *= 2;
+  return power;
+}
+
+// Blocks for several rounds of the device, each with at least 8192 elements.
 Shares shares_of(const Array& x) {
-  const int64_t N = x.shape[0], C = x.shape[1], inner = x.shape[2];
-  const bool columns = inner == 1;
-  const int64_t channel_blocks = columns ? (C + 31) / 32 : C, per_channel = N * inner * (columns ? 32 : 1);
-  const int64_t wanted = 4 * multiprocessors() / (channel_blocks > 0 ? channel_blocks : 1), most = per_channel / 4096;
-  const int64_t splits = wanted < 1 || most < 1 ? 1 : wanted < most ? wanted : most;
-  return {N, C, inner, static_cast<int>(splits < 65535 ? splits : 65535), columns};
+  const int64_t N = x.shape[0], C = x.shape[1], inner = x.shape[2], width = 16 / dtype_bytes[static_cast<int>(x.dtype)];
+  expect(inner < int64_t{1} << 31, "the planes must be below 2^31 elements, got x ", x);
+  const int64_t packs = (C + width - 1) / width;
+  const int lanes = inner == 1 ? power_of_two(packs, warp_threads) : power_of_two(inner / width, threads);
+  const int64_t groups = inner == 1 ? (packs + lanes - 1) / lanes : C, per_group = inner == 1 ? N * lanes * width : N * inner;
+  const int64_t wanted = 16 * multiprocessors() / (groups > 0 ? groups : 1), most = per_group / 8192;
+  int64_t splits = wanted < 1 || most < 1 ? 1 : wanted < most ? wanted : most;
+  if (splits > 65535) splits = 65535;
+
+  // Planes are cut into pieces where there are fewer of them than splits.
+  const int64_t pieces = inner > 1 && N > 0 && N < splits ? (splits + N - 1) / N : 1;
+  const int64_t piece = ((inner + pieces - 1) / pieces + width - 1) / width * width, per_plane = inner > 0 ? (inner + piece - 1) / piece : 0;
+  const int64_t runs = inner == 1 ? N : N * per_plane, per_split = (runs + splits - 1) / splits;
+  splits = per_split > 0 ? (runs + per_split - 1) / per_split : 1;
+  return {runs, per_split, C, inner, Divider(per_plane), static_cast<int>(piece), lanes, static_cast<int>(splits)};
 }
 
 template <class Value> int64_t partial_bytes(const Array& x) {
@@ -220,13 +326,22 @@ template <class Value> int64_t partial_bytes(const Array& x) {
   return s.splits * s.C * static_cast<int64_t>(sizeof(Value));
 }
 
-::kdl::Launch for_shares(const Shares& s, Stream stream) {
-  return {dim3(blocks_for(s.columns ? (s.C + 31) / 32 : s.C, 1), s.splits), threads, stream};
+::kdl::Launch for_shares(const Array& x, const Shares& s, Stream stream) {
+  const int64_t width = 16 / dtype_bytes[static_cast<int>(x.dtype)];
+  return {dim3(blocks_for(s.C, s.inner == 1 ? s.lanes * width : 1), s.splits), threads, stream};
 }
-::kdl::Launch for_items(int64_t n, Stream stream) { return {blocks_for(n, threads), threads, stream}; }
+::kdl::Launch for_channels(const Shares& s, Stream stream) { return {blocks_for(s.C, threads / warp_threads), threads, stream}; }
 
-int64_t training_workspace(const Array& x, OptionalArray, OptionalArray, const Array&, const Array&, const Array&, OptionalArray, OptionalArray, double,
-                           double) {
+// body(Type<T>{}, columns)
+template <class Body> void dispatch_shares(const Array& x, Body body) {
+  dispatch_floating(x, "x", [&](auto type) {
+    if (x.shape[2] == 1) body(type, std::true_type{});
+    else body(type, std::false_type{});
+  });
+}
+
+int64_t training_workspace(const Array& x, OptionalArray, OptionalArray, const Array&, const Array&, const Array&, OptionalArray, OptionalArray,
+                           double, double) {
   return x.dtype == DType::f64 ? partial_bytes<Moments<double>>(x) : partial_bytes<Moments<float>>(x);
 }
 
@@ -235,18 +350,17 @@ void batch_norm_forward_training(const Array& x, OptionalArray weight, OptionalA
                                  Stream stream) {
   expect_rows(x, y, "y");
   if (x.size() == 0) return;
-  dispatch_floating(x, "x", [&](auto type) {
+  dispatch_shares(x, [&](auto type, auto columns) {
     using T = typename decltype(type)::type;
     using A = compute_t<T>;
     const Shares s = shares_of(x);
-    const Divider inner(s.inner), channels(s.C);
     auto* partial = static_cast<Moments<A>*>(workspace.data);
     A *m = per_channel<A>(x, &mean, "mean"), *r = per_channel<A>(x, &rstd, "rstd");
-    launch<moments_kernel<T>>(for_shares(s, stream), x.as<const T>(), partial, s, inner);
-    launch<statistics_kernel<A>>(for_items(s.C, stream), partial, m, r, per_channel<A>(x, running_mean, "running_mean"),
-                                 per_channel<A>(x, running_var, "running_var"), static_cast<A>(momentum), static_cast<A>(eps), s.C, s.splits);
-    launch<normalize_kernel<T>>(for_items(x.size(), stream), x.as<const T>(), m, Scale<A>{r, false, A(0)}, per_channel<A>(x, weight, "weight"),
-                                per_channel<A>(x, bias, "bias"), y.as<T>(), channels, inner, x.size());
+    launch<moments_kernel<T, columns>>(for_shares(x, s, stream), s, x.as<const T>(), partial);
+    launch<statistics_kernel<T>>(for_channels(s, stream), s, x.as<const T>(), partial, m, r, per_channel<A>(x, running_mean, "running_mean"),
+                                 per_channel<A>(x, running_var, "running_var"), static_cast<A>(momentum), static_cast<A>(eps));
+    launch<normalize_kernel<T, columns>>(for_shares(x, s, stream), s, x.as<const T>(), m, Scale<A>{r, false, A(0)},
+                                         per_channel<A>(x, weight, "weight"), per_channel<A>(x, bias, "bias"), y.as<T>());
   });
 }
 
@@ -254,13 +368,13 @@ void batch_norm_forward_inference(const Array& x, OptionalArray weight, Optional
                                   const Array& y, double eps, Stream stream) {
   expect_rows(x, y, "y");
   if (x.size() == 0) return;
-  dispatch_floating(x, "x", [&](auto type) {
+  dispatch_shares(x, [&](auto type, auto columns) {
     using T = typename decltype(type)::type;
     using A = compute_t<T>;
     const Scale<A> rstd{per_channel<A>(x, &running_var, "running_var"), true, static_cast<A>(eps)};
-    launch<normalize_kernel<T>>(for_items(x.size(), stream), x.as<const T>(), per_channel<A>(x, &running_mean, "running_mean"), rstd,
-                                per_channel<A>(x, weight, "weight"), per_channel<A>(x, bias, "bias"), y.as<T>(), Divider(x.shape[1]),
-                                Divider(x.shape[2]), x.size());
+    const Shares s = shares_of(x);
+    launch<normalize_kernel<T, columns>>(for_shares(x, s, stream), s, x.as<const T>(), per_channel<A>(x, &running_mean, "running_mean"), rstd,
+                                         per_channel<A>(x, weight, "weight"), per_channel<A>(x, bias, "bias"), y.as<T>());
   });
 }
 
@@ -271,30 +385,28 @@ void backward(const Array& x, const Array& gy, OptionalArray weight, const Array
   expect_rows(x, gy, "gy");
   if (gx) expect_rows(x, *gx, "gx");
   if (x.size() == 0) return;
-  dispatch_floating(x, "x", [&](auto type) {
+  dispatch_shares(x, [&](auto type, auto columns) {
     using T = typename decltype(type)::type;
     using A = compute_t<T>;
     const Shares s = shares_of(x);
-    const Divider inner(s.inner), channels(s.C);
-    auto* partial = static_cast<Pair<A>*>(workspace.data);
+    auto* partial = static_cast<Sums2<A>*>(workspace.data);
     const A *m = per_channel<A>(x, &mean, "mean"), *w = per_channel<A>(x, weight, "weight");
     const Scale<A> rstd{per_channel<A>(x, &rstd_or_var, "rstd or variance"), constant_statistics, static_cast<A>(eps)};
     if (gw || gb || !constant_statistics) {
-      launch<gradient_sums_kernel<T>>(for_shares(s, stream), x.as<const T>(), gy.as<const T>(), m, partial, s, inner);
-      launch<gradient_totals_kernel<A>>(for_items(s.C, stream), partial, rstd, per_channel<A>(x, gw, "gw"), per_channel<A>(x, gb, "gb"), s.C,
-                                        s.splits, static_cast<A>(s.N * s.inner));
+      launch<gradient_sums_kernel<T, columns>>(for_shares(x, s, stream), s, x.as<const T>(), gy.as<const T>(), m, partial);
+      launch<gradient_totals_kernel<A>>(for_channels(s, stream), partial, rstd, per_channel<A>(x, gw, "gw"), per_channel<A>(x, gb, "gb"), s.C,
+                                        s.splits, static_cast<A>(x.shape[0] * x.shape[2]));
     }
     if (!gx) return;
     if constexpr (constant_statistics)
-      launch<normalize_kernel<T>>(for_items(x.size(), stream), gy.as<const T>(), nullptr, rstd, w, nullptr, gx->as<T>(), channels, inner, x.size());
+      launch<normalize_kernel<T, columns>>(for_shares(x, s, stream), s, gy.as<const T>(), nullptr, rstd, w, nullptr, gx->as<T>());
     else
-      launch<gradient_kernel<T>>(for_items(x.size(), stream), x.as<const T>(), gy.as<const T>(), m, rstd.values, w, partial, gx->as<T>(), channels,
-                                 inner, x.size());
+      launch<gradient_kernel<T, columns>>(for_shares(x, s, stream), s, x.as<const T>(), gy.as<const T>(), m, rstd.values, w, partial, gx->as<T>());
   });
 }
 
 int64_t backward_workspace(const Array& x, const Array&, OptionalArray, const Array&, const Array&, OptionalArray, OptionalArray, OptionalArray) {
-  return x.dtype == DType::f64 ? partial_bytes<Pair<double>>(x) : partial_bytes<Pair<float>>(x);
+  return x.dtype == DType::f64 ? partial_bytes<Sums2<double>>(x) : partial_bytes<Sums2<float>>(x);
 }
 
 void batch_norm_backward(const Array& x, const Array& gy, OptionalArray weight, const Array& mean, const Array& rstd, OptionalArray gx,

@@ -2,214 +2,22 @@
 //          forward keeps each row's peak and sum, from which the backward makes the gradient in one pass over the logits.
 // Maths    p = exp(x - peak) / total; softmax y = p, gx = y (gy - sum(y gy)); log_softmax y = log p, gx = gy - exp(y) sum(gy);
 //          cross-entropy loss = -sum of q log p, gx = gy (p sum(q) - q), where q is the weighted, smoothed target.
-// Traffic  softmax: x read once from memory and once from L1 or L2, y written once; backward 2R+1W; cross-entropy forward 1R, backward 1R+1W.
-// Tiling   a row belongs to one thread (inner > 1: neighbouring threads have neighbouring rows), to a warp (C up to 1024) or to a block of 256.
-// Numerics sums in float for half types, double for float64, in one fixed order; peaks and sums are merged, so no exponential overflows.
-//          A row of nothing but -inf gives NaN, as it does in torch.
-// Limits   contiguous arrays; labels were checked by the caller. peak, total and loss are float32, or float64 with float64.
-// Measured not yet on hardware.
-#include "kdl/divide.h"
-#include "kdl/dispatch.h"
+// Traffic  elements of rows * C (inner = 1, kept in shared memory): softmax 1R+1W, its backward 2R+1W, cross-entropy 1R and 1R+1W, and as
+//          much again of probabilities. What is not kept (of a row longer than shared memory, of a split row, everything where inner > 1) is
+//          read twice by the softmax and its backward, the second time from the end, mostly from L2; by cross-entropy never.
+//          Loss and gradient together move 2R+1W: making the gradient in the forward would cost the backward 1R+1W for its upstream factor.
+// Tiling   softmax_rows.h: a row in packs belongs to a warp (up to 4 KB), a block of 256 (up to 32 KB), of 512 or, where it takes more than
+//          half of the shared memory, of 1024; fewer rows than multiprocessors are split over blocks that meet in the workspace.
+//          softmax_columns.h: a thread has the same class of a pack of neighbouring rows.
+// Numerics sums in float for half types, double for float64, in one fixed order; peaks and sums are merged, so no exponential overflows, and
+//          sums of q (x - peak) move with the peak, so none cancels. A row whose largest is infinite, or with a NaN, gives NaN.
+// Limits   contiguous arrays, C below 2^31; labels were checked by the caller. peak, total and loss are float32, or float64 with float64.
+// Measured not yet on hardware. Under simt the traffic is as stated (tests/simt/test_softmax.py).
 #include "kdl/launch.h"
-#include "kdl/reduce.h"
+#include "softmax_columns.h"
+#include "softmax_rows.h"
 
 namespace kdl::softmax {
-
-// --- device ---
-
-constexpr int threads = 256;
-
-// The row that `group` threads share: element c lies at base + c * step, and this thread has c = lane, lane + group, ...
-template <int group> struct Row {
-  int64_t number, base, step;
-  int lane;
-  bool exists;
-
-  KDL_FN Row(int64_t rows, int64_t C, const Divider& inner) {
-    lane = threadIdx.x % group;
-    number = static_cast<int64_t>(blockIdx.x) * (threads / group) + threadIdx.x / group;
-    exists = number < rows;
-    const int64_t outer = inner.quotient(exists ? number : 0), in = (exists ? number : 0) - outer * inner.divisor;
-    base = outer * C * inner.divisor + in;
-    step = inner.divisor;
-  }
-
-  // body(c, index) for every element of this thread.
-  template <class Body> KDL_FN void each(int64_t C, Body body) const {
-    if (exists)
-      for (int64_t c = lane; c < C; c += group) body(c, base + c * step);
-  }
-};
-
-// The largest of some numbers, and the sum of exp(number - largest).
-template <class A> struct Peak {
-  A max = -INFINITY, total = 0;
-
-  KDL_FN void add(A v) {
-    if (v > max || v != v) {
-      total = max == -INFINITY ? A(1) : total * exp(max - v) + A(1);
-      max = v;
-    } else {
-      total += exp(v - max);
-    }
-  }
-  KDL_FN Peak merged(const Peak& other) const {
-    if (other.total == A(0)) return *this;
-    if (total == A(0)) return other;
-    const A top = max > other.max || max != max ? max : other.max;
-    return {top, total * exp(max - top) + other.total * exp(other.max - top)};
-  }
-};
-
-template <class A> KDL_FN Peak<A> shuffled(const Peak<A>& p, int offset) {
-  return {__shfl_xor_sync(full_warp, p.max, offset), __shfl_xor_sync(full_warp, p.total, offset)};
-}
-
-// Every thread of the group receives the merged peak; merged in a tree over the lanes.
-template <int group, class A> KDL_FN Peak<A> group_peak(Peak<A> mine) {
-  if constexpr (group >= 32) {
-#pragma unroll
-    for (int offset = 16; offset > 0; offset /= 2) {
-      const Peak<A> other = shuffled(mine, offset);
-      mine = threadIdx.x & offset ? other.merged(mine) : mine.merged(other);  // the lower lane first, so that both agree to the bit
-    }
-  }
-  if constexpr (group == threads) {
-    using Partials = A[2][threads / 32];
-    KDL_SHARED(Partials, partial);
-    if (threadIdx.x % 32 == 0) {
-      partial[0][threadIdx.x / 32] = mine.max;
-      partial[1][threadIdx.x / 32] = mine.total;
-    }
-    __syncthreads();
-    mine = {partial[0][0], partial[1][0]};
-    for (int warp = 1; warp < threads / 32; ++warp) mine = mine.merged({partial[0][warp], partial[1][warp]});
-    __syncthreads();
-  }
-  return mine;
-}
-
-template <int group, class A> KDL_FN A group_sum(A mine) {
-  if constexpr (group == threads) return block_sum<threads>(mine);
-  else if constexpr (group == 32) return warp_sum(mine);
-  else return mine;
-}
-
-template <int group, class T> KDL_FN Peak<compute_t<T>> peak_of(const Row<group>& row, const T* x, int64_t C) {
-  Peak<compute_t<T>> mine;
-  row.each(C, [&](int64_t, int64_t at) { mine.add(to_compute(x[at])); });
-  return group_peak<group>(mine);
-}
-
-template <class T, int group, bool log_form>
-__global__ void __launch_bounds__(threads) forward_kernel(const T* x, T* y, int64_t rows, int64_t C, Divider inner) {
-  using A = compute_t<T>;
-  const Row<group> row(rows, C, inner);
-  const Peak<A> peak = peak_of(row, x, C);
-  const A log_total = log(peak.total), scale = A(1) / peak.total;
-  row.each(C, [&](int64_t, int64_t at) {
-    const A z = to_compute(x[at]) - peak.max;
-    y[at] = from_compute<T>(log_form ? z - log_total : exp(z) * scale);
-  });
-}
-
-template <class T, int group, bool log_form>
-__global__ void __launch_bounds__(threads) backward_kernel(const T* y, const T* gy, T* gx, int64_t rows, int64_t C, Divider inner) {
-  using A = compute_t<T>;
-  const Row<group> row(rows, C, inner);
-  A mine = 0;
-  row.each(C, [&](int64_t, int64_t at) { mine += log_form ? to_compute(gy[at]) : to_compute(y[at]) * to_compute(gy[at]); });
-  const A sum = group_sum<group>(mine);
-  row.each(C, [&](int64_t, int64_t at) {
-    const A v = to_compute(y[at]), g = to_compute(gy[at]);
-    gx[at] = from_compute<T>(log_form ? g - exp(v) * sum : v * (g - sum));
-  });
-}
-
-// q[c] = w[c] ((1 - smoothing) [c == label] + smoothing / C) for class indices.
-template <class T> struct Labels {
-  const int64_t* target;
-  const T* weight;  // or nullptr
-  int64_t C, ignore_index;
-  compute_t<T> smoothing;
-
-  KDL_FN bool used(int64_t row) const { return target[row] != ignore_index; }
-  KDL_FN compute_t<T> w(int64_t c) const { return weight ? to_compute(weight[c]) : compute_t<T>(1); }
-  KDL_FN compute_t<T> q(int64_t row, int64_t c, int64_t) const {
-    const compute_t<T> hit = target[row] == c ? compute_t<T>(1) - smoothing : compute_t<T>(0);
-    return w(c) * (hit + smoothing / static_cast<compute_t<T>>(C));
-  }
-
-  // body(index, q) for every class of this thread whose q may differ from 0: without smoothing that is the label alone.
-  template <int group, class Body> KDL_FN void each(const Row<group>& row, Body body) const {
-    if (smoothing != compute_t<T>(0)) {
-      row.each(C, [&](int64_t c, int64_t at) { body(at, q(row.number, c, at)); });
-    } else {
-      const int64_t label = target[row.number];
-      if (label % group == row.lane) body(row.base + label * row.step, w(label));
-    }
-  }
-};
-
-// q[c] = w[c] ((1 - smoothing) target[c] + smoothing / C) for class probabilities, laid out as x.
-template <class T> struct Probabilities {
-  const T* target;
-  const T* weight;  // or nullptr
-  int64_t C;
-  compute_t<T> smoothing;
-
-  KDL_FN bool used(int64_t) const { return true; }
-  KDL_FN compute_t<T> q(int64_t, int64_t c, int64_t at) const {
-    const compute_t<T> w = weight ? to_compute(weight[c]) : compute_t<T>(1);
-    return w * ((compute_t<T>(1) - smoothing) * to_compute(target[at]) + smoothing / static_cast<compute_t<T>>(C));
-  }
-  template <int group, class Body> KDL_FN void each(const Row<group>& row, Body body) const {
-    row.each(C, [&](int64_t c, int64_t at) { body(at, q(row.number, c, at)); });
-  }
-};
-
-// loss = -sum of q log p; an unused row gets loss 0, peak 0 and total 1. `mass`, where wanted, is the sum of q.
-template <class T, int group, class Target>
-__global__ void __launch_bounds__(threads)
-    cross_entropy_forward_kernel(const T* x, Target target, compute_t<T>* loss, compute_t<T>* peaks, compute_t<T>* totals, compute_t<T>* mass,
-                                 int64_t rows, int64_t C, Divider inner) {
-  using A = compute_t<T>;
-  const Row<group> row(rows, C, inner);
-  const Peak<A> peak = peak_of(row, x, C);
-  const bool used = row.exists && target.used(row.number);
-  const A log_total = log(peak.total);
-  A mine = 0, my_mass = 0;
-  if (used)
-    target.each(row, [&](int64_t at, A q) {
-      mine -= q * (to_compute(x[at]) - peak.max - log_total);
-      my_mass += q;
-    });
-  const A sum = group_sum<group>(mine), total_mass = group_sum<group>(my_mass);
-  if (!row.exists || row.lane != 0) return;
-  loss[row.number] = used ? sum : A(0);
-  peaks[row.number] = used ? peak.max : A(0);
-  totals[row.number] = used ? peak.total : A(1);
-  if (mass) mass[row.number] = total_mass;
-}
-
-// gx = gy (p sum(q) - q).
-template <class T, int group, class Target>
-__global__ void __launch_bounds__(threads)
-    cross_entropy_backward_kernel(const T* x, Target target, const compute_t<T>* peaks, const compute_t<T>* totals, const compute_t<T>* mass,
-                                  const compute_t<T>* gy, T* gx, int64_t rows, int64_t C, Divider inner) {
-  using A = compute_t<T>;
-  const Row<group> row(rows, C, inner);
-  const bool used = row.exists && target.used(row.number);
-  A mine = 0;
-  if (!mass && used) target.each(row, [&](int64_t, A q) { mine += q; });
-  const A computed = group_sum<group>(mine), sum = mass && row.exists ? mass[row.number] : computed;
-  if (!row.exists) return;
-  const A peak = peaks[row.number], scale = A(1) / totals[row.number], g = gy[row.number];
-  row.each(C, [&](int64_t c, int64_t at) {
-    const A p = exp(to_compute(x[at]) - peak) * scale;
-    gx[at] = from_compute<T>(used ? g * (p * sum - target.q(row.number, c, at)) : A(0));
-  });
-}
 
 // --- launch ---
 
@@ -226,128 +34,207 @@ void expect_per_row(const Array& x, const Array& a, const char* name) {
 }
 
 int64_t rows_of(const Array& x) { return x.shape[0] * x.shape[2]; }
+int item_bytes(const Array& x) { return dtype_bytes[static_cast<int>(x.dtype)]; }
 
-// body(Type<T>{}, group): one thread for each row where rows are interleaved, a warp for a short row, a block for a long one.
-template <class Body> void dispatch_rows(const Array& x, Body body) {
-  dispatch_floating(x, "x", [&](auto type) {
-    if (x.shape[2] > 1) return body(type, std::integral_constant<int, 1>{});
-    if (x.shape[1] <= 1024) return body(type, std::integral_constant<int, 32>{});
-    return body(type, std::integral_constant<int, threads>{});
-  });
+// How the rows of x are shared out, where `arrays` of them are kept in shared memory.
+Rows share_rows(const Array& x, int arrays) {
+  const int64_t rows = rows_of(x), C = x.shape[1], row_bytes = C * item_bytes(x);
+  expect(C < int64_t{1} << 31, "C must be below 2^31, got x ", x);
+  Rows r{rows, static_cast<int>(C), 32, 1, static_cast<int>(C), 0};
+  if (row_bytes > 4096) r.group = row_bytes > 32768 ? 512 : 256;
+
+  constexpr int64_t least_bytes = 8192;  // of one split: two packs for each thread
+  const int64_t wanted = 2 * multiprocessors() / rows, most = row_bytes / least_bytes, splits = wanted < most ? wanted : most;
+  if (r.group > 32 && splits > 1) {
+    const int64_t per_split = (C + splits - 1) / splits;
+    r.group = 256;
+    r.per_split = static_cast<int>((per_split + 15) / 16 * 16);
+    r.splits = static_cast<int>((C + r.per_split - 1) / r.per_split);
+    return r;
+  }
+  const int64_t static_bytes = 2048, limit = shared_bytes_per_block() - static_bytes, packs = row_bytes / 16 + 2, wanted_bytes = packs * 16 * arrays;
+  if (r.group == 512 && wanted_bytes > limit / 2) r.group = 1024;
+  const int64_t groups = r.group == 32 ? 256 / 32 : 1, capacity = limit / (16 * arrays * groups);
+  r.kept = static_cast<int>(packs < capacity ? packs : capacity);
+  return r;
 }
 
-::kdl::Launch shape_for(const Array& x, int group, Stream stream) { return {blocks_for(rows_of(x), threads / group), threads, stream}; }
+::kdl::Launch for_rows(const Rows& r, int arrays, Stream stream) {
+  const int threads = r.group == 32 ? 256 : r.group, groups = threads / r.group;
+  return {blocks_for(r.rows * r.splits, groups), static_cast<unsigned>(threads), stream, static_cast<size_t>(r.kept) * 16 * arrays * groups};
+}
 
-template <bool log_form> void forward(const Array& x, const Array& y, Stream stream) {
+template <class T> Columns share_columns(const Array& x, std::initializer_list<const void*> addresses) {
+  bool aligned = x.shape[2] % column_width<T> == 0;
+  for (const void* address : addresses) aligned = aligned && reinterpret_cast<uintptr_t>(address) % 8 == 0;
+  const int width = aligned ? column_width<T> : 1;
+  const int64_t per_outer = x.shape[2] / width, columns = x.shape[0] * per_outer;
+  expect(x.shape[1] < int64_t{1} << 31, "C must be below 2^31, got x ", x);
+  const bool sliced = x.shape[1] >= 64 && columns < int64_t{2048} * multiprocessors();  // fewer columns than threads that fit on the device
+  return {columns, Divider(per_outer), static_cast<int>(x.shape[1]), x.shape[2], width, sliced ? 8 : 1};
+}
+
+::kdl::Launch for_columns(const Columns& s, Stream stream) { return {blocks_for(s.columns, column_threads / s.slices), column_threads, stream}; }
+
+// Bytes of one partial result per part, where rows are split.
+template <template <class> class Partial> int64_t partial_bytes(const Array& x) {
+  if (x.size() == 0 || x.ndim != 3 || x.shape[2] > 1) return 0;
+  const Rows r = share_rows(x, 1);
+  const int64_t bytes = x.dtype == DType::f64 ? sizeof(Partial<double>) : sizeof(Partial<float>);
+  return r.splits == 1 ? 0 : r.rows * r.splits * bytes;
+}
+
+int64_t forward_workspace(const Array& x, const Array&) { return partial_bytes<Tally>(x); }
+int64_t backward_workspace(const Array& y, const Array&, const Array&) { return partial_bytes<Sum>(y); }
+
+void forward(const Array& x, const Array& y, bool log_form, Workspace workspace, Stream stream) {
   expect_rows(x, y, "y");
   if (x.size() == 0) return;
-  dispatch_rows(x, [&](auto type, auto group) {
+  dispatch_floating(x, "x", [&](auto type) {
     using T = typename decltype(type)::type;
-    launch<forward_kernel<T, group, log_form>>(shape_for(x, group, stream), x.as<const T>(), y.as<T>(), rows_of(x), x.shape[1], Divider(x.shape[2]));
+    if (x.shape[2] > 1) {
+      const Columns s = share_columns<T>(x, {x.data, y.data});
+      return launch<forward_columns_kernel<T>>(for_columns(s, stream), s, x.as<const T>(), y.as<T>(), log_form);
+    }
+    const Rows r = share_rows(x, 1);
+    auto* partial = r.splits > 1 ? static_cast<Tally<compute_t<T>>*>(workspace.data) : nullptr;
+    if (partial) launch<tally_kernel<T, false>>(for_rows(r, 1, stream), r, x.as<const T>(), Target<T>{}, partial, PerRow<T>{});
+    launch<forward_kernel<T>>(for_rows(r, 1, stream), r, x.as<const T>(), y.as<T>(), partial, log_form);
   });
 }
 
-template <bool log_form> void backward(const Array& y, const Array& gy, const Array& gx, Stream stream) {
+void backward(const Array& y, const Array& gy, const Array& gx, bool log_form, Workspace workspace, Stream stream) {
   expect_rows(gx, y, "y");
   expect_rows(gx, gy, "gy");
   if (gx.size() == 0) return;
-  dispatch_rows(gx, [&](auto type, auto group) {
+  dispatch_floating(gx, "gx", [&](auto type) {
     using T = typename decltype(type)::type;
-    launch<backward_kernel<T, group, log_form>>(shape_for(gx, group, stream), y.as<const T>(), gy.as<const T>(), gx.as<T>(), rows_of(gx),
-                                                gx.shape[1], Divider(gx.shape[2]));
+    if (gx.shape[2] > 1) {
+      const Columns s = share_columns<T>(gx, {y.data, gy.data, gx.data});
+      return launch<backward_columns_kernel<T>>(for_columns(s, stream), s, y.as<const T>(), gy.as<const T>(), gx.as<T>(), log_form);
+    }
+    const Rows r = share_rows(gx, 2);
+    auto* partial = r.splits > 1 ? static_cast<Sum<compute_t<T>>*>(workspace.data) : nullptr;
+    if (partial) launch<backward_sums_kernel<T>>(for_rows(r, 2, stream), r, y.as<const T>(), gy.as<const T>(), partial, log_form);
+    launch<backward_kernel<T>>(for_rows(r, 2, stream), r, y.as<const T>(), gy.as<const T>(), gx.as<T>(), partial, log_form);
   });
 }
 
-template <class T> const T* checked_weight(const Array& x, OptionalArray weight) {
+void softmax_forward(const Array& x, const Array& y, Workspace workspace, Stream stream) { forward(x, y, false, workspace, stream); }
+void log_softmax_forward(const Array& x, const Array& y, Workspace workspace, Stream stream) { forward(x, y, true, workspace, stream); }
+
+void softmax_backward(const Array& y, const Array& gy, const Array& gx, Workspace workspace, Stream stream) {
+  backward(y, gy, gx, false, workspace, stream);
+}
+void log_softmax_backward(const Array& y, const Array& gy, const Array& gx, Workspace workspace, Stream stream) {
+  backward(y, gy, gx, true, workspace, stream);
+}
+
+// What the rows of x are compared with: labels (int64) or probabilities.
+template <class T> Target<T> target_of(const Array& x, const Array& target, OptionalArray weight, int64_t ignore_index, double smoothing) {
+  using A = compute_t<T>;
+  const bool are_labels = target.dtype == DType::i64;
+  if (are_labels)
+    expect(target.ndim == 2 && target.is_contiguous() && target.shape[0] == x.shape[0] && target.shape[1] == x.shape[2],
+           "target must be contiguous int64 (outer, inner), got ", target, " for x ", x);
+  else expect_rows(x, target, "target");
   expect(!weight || (weight->dtype == x.dtype && weight->ndim == 1 && weight->shape[0] == x.shape[1] && weight->is_contiguous()),
          "weight must have x's dtype and one element per class, x ", x);
-  return weight ? weight->as<const T>() : nullptr;
+  return {are_labels ? target.as<const int64_t>() : nullptr, are_labels ? nullptr : target.as<const T>(), weight ? weight->as<const T>() : nullptr,
+          ignore_index, static_cast<A>(1 - smoothing), static_cast<A>(smoothing / x.shape[1])};
 }
 
-template <class T> Labels<T> labels(const Array& x, const Array& target, OptionalArray weight, int64_t ignore_index, double smoothing) {
-  expect(target.dtype == DType::i64 && target.ndim == 2 && target.is_contiguous() && target.shape[0] == x.shape[0] && target.shape[1] == x.shape[2],
-         "target must be contiguous int64 (outer, inner), got ", target, " for x ", x);
-  return {target.as<const int64_t>(), checked_weight<T>(x, weight), x.shape[1], ignore_index, static_cast<compute_t<T>>(smoothing)};
+template <class T> PerRow<T> per_row(const Array& x, OptionalArray loss, const Array& peak, const Array& total, OptionalArray mass) {
+  using A = compute_t<T>;
+  expect_per_row(x, peak, "peak");
+  expect_per_row(x, total, "total");
+  if (loss) expect_per_row(x, *loss, "loss");
+  if (mass) expect_per_row(x, *mass, "mass");
+  return {loss ? loss->as<A>() : nullptr, peak.as<A>(), total.as<A>(), mass ? mass->as<A>() : nullptr};
 }
 
-template <class T> Probabilities<T> probabilities(const Array& x, const Array& target, OptionalArray weight, double smoothing) {
-  expect_rows(x, target, "target");
-  return {target.as<const T>(), checked_weight<T>(x, weight), x.shape[1], static_cast<compute_t<T>>(smoothing)};
-}
-
-// `make_target(Type<T>{})` is what the rows are compared with.
-template <class MakeTarget>
-void cross_entropy(const Array& x, const Array& loss, const Array& peak, const Array& total, OptionalArray mass, MakeTarget make_target, Stream stream) {
+void cross_entropy(const Array& x, const Array& target, OptionalArray weight, const Array& loss, const Array& peak, const Array& total,
+                   OptionalArray mass, int64_t ignore_index, double smoothing, Workspace workspace, Stream stream) {
   expect(x.ndim == 3 && x.is_contiguous(), "x must be contiguous (outer, C, inner), got ", x);
-  expect_per_row(x, loss, "loss");
-  expect_per_row(x, peak, "peak");
-  expect_per_row(x, total, "total");
-  if (mass) expect_per_row(x, *mass, "mass");
-  if (rows_of(x) == 0) return;
-  dispatch_rows(x, [&](auto type, auto group) {
+  dispatch_floating(x, "x", [&](auto type) {
     using T = typename decltype(type)::type;
-    using A = compute_t<T>;
-    const auto target = make_target(type);
-    launch<cross_entropy_forward_kernel<T, group, std::decay_t<decltype(target)>>>(
-        shape_for(x, group, stream), x.as<const T>(), target, loss.as<A>(), peak.as<A>(), total.as<A>(), mass ? mass->as<A>() : nullptr, rows_of(x),
-        x.shape[1], Divider(x.shape[2]));
+    const Target<T> q = target_of<T>(x, target, weight, ignore_index, smoothing);
+    const PerRow<T> out = per_row<T>(x, &loss, peak, total, mass);
+    if (x.size() == 0) return;
+    if (x.shape[2] > 1) {
+      const Columns s = share_columns<T>(x, {x.data, q.probability ? target.data : x.data});
+      return launch<cross_entropy_columns_kernel<T>>(for_columns(s, stream), s, x.as<const T>(), q, out);
+    }
+    Rows r = share_rows(x, 1);
+    r.kept = 0;
+    auto* partial = r.splits > 1 ? static_cast<Tally<compute_t<T>>*>(workspace.data) : nullptr;
+    if (q.label && q.spread == 0) launch<tally_kernel<T, false>>(for_rows(r, 1, stream), r, x.as<const T>(), q, partial, out);
+    else launch<tally_kernel<T, true>>(for_rows(r, 1, stream), r, x.as<const T>(), q, partial, out);
+    if (partial) launch<finish_kernel<T>>({blocks_for(r.rows, 256 / warp_threads), 256, stream}, r, x.as<const T>(), q, partial, out);
   });
 }
 
-template <class MakeTarget>
-void cross_entropy_gradient(const Array& x, const Array& peak, const Array& total, OptionalArray mass, const Array& gy, const Array& gx,
-                            MakeTarget make_target, Stream stream) {
+void cross_entropy_gradient(const Array& x, const Array& target, OptionalArray weight, const Array& peak, const Array& total, OptionalArray mass,
+                            const Array& gy, const Array& gx, int64_t ignore_index, double smoothing, Stream stream) {
   expect_rows(x, gx, "gx");
-  expect_per_row(x, peak, "peak");
-  expect_per_row(x, total, "total");
   expect_per_row(x, gy, "gy");
-  if (mass) expect_per_row(x, *mass, "mass");
-  if (x.size() == 0) return;
-  dispatch_rows(x, [&](auto type, auto group) {
+  dispatch_floating(x, "x", [&](auto type) {
     using T = typename decltype(type)::type;
     using A = compute_t<T>;
-    const auto target = make_target(type);
-    launch<cross_entropy_backward_kernel<T, group, std::decay_t<decltype(target)>>>(
-        shape_for(x, group, stream), x.as<const T>(), target, peak.as<const A>(), total.as<const A>(), mass ? mass->as<const A>() : nullptr,
-        gy.as<const A>(), gx.as<T>(), rows_of(x), x.shape[1], Divider(x.shape[2]));
+    const Target<T> q = target_of<T>(x, target, weight, ignore_index, smoothing);
+    const PerRow<T> saved = per_row<T>(x, nullptr, peak, total, mass);
+    if (x.size() == 0) return;
+    if (x.shape[2] > 1) {
+      const Columns s = share_columns<T>(x, {x.data, gx.data, q.probability ? target.data : x.data});
+      return launch<cross_entropy_backward_columns_kernel<T>>(for_columns(s, stream), s, x.as<const T>(), q, saved, gy.as<const A>(), gx.as<T>());
+    }
+    Rows r = share_rows(x, 1);
+    r.kept = 0;
+    launch<cross_entropy_backward_kernel<T>>(for_rows(r, 1, stream), r, x.as<const T>(), q, saved, gy.as<const A>(), gx.as<T>());
   });
+}
+
+int64_t cross_entropy_workspace(const Array& x, const Array&, OptionalArray, const Array&, const Array&, const Array&, int64_t, double) {
+  return partial_bytes<Tally>(x);
 }
 
 void cross_entropy_forward(const Array& x, const Array& target, OptionalArray weight, const Array& loss, const Array& peak, const Array& total,
-                           int64_t ignore_index, double label_smoothing, Stream stream) {
-  cross_entropy(x, loss, peak, total, nullptr, [&](auto type) {
-    return labels<typename decltype(type)::type>(x, target, weight, ignore_index, label_smoothing);
-  }, stream);
+                           int64_t ignore_index, double label_smoothing, Workspace workspace, Stream stream) {
+  expect(target.dtype == DType::i64, "target must be int64, got ", target);
+  cross_entropy(x, target, weight, loss, peak, total, nullptr, ignore_index, label_smoothing, workspace, stream);
 }
 
 void cross_entropy_backward(const Array& x, const Array& target, OptionalArray weight, const Array& peak, const Array& total, const Array& gy,
                             const Array& gx, int64_t ignore_index, double label_smoothing, Stream stream) {
-  cross_entropy_gradient(x, peak, total, nullptr, gy, gx, [&](auto type) {
-    return labels<typename decltype(type)::type>(x, target, weight, ignore_index, label_smoothing);
-  }, stream);
+  expect(target.dtype == DType::i64, "target must be int64, got ", target);
+  cross_entropy_gradient(x, target, weight, peak, total, nullptr, gy, gx, ignore_index, label_smoothing, stream);
+}
+
+int64_t soft_cross_entropy_workspace(const Array& x, const Array&, OptionalArray, const Array&, const Array&, const Array&, const Array&, double) {
+  return partial_bytes<Tally>(x);
 }
 
 void soft_cross_entropy_forward(const Array& x, const Array& target, OptionalArray weight, const Array& loss, const Array& peak,
-                                const Array& total, const Array& mass, double label_smoothing, Stream stream) {
-  cross_entropy(x, loss, peak, total, &mass, [&](auto type) {
-    return probabilities<typename decltype(type)::type>(x, target, weight, label_smoothing);
-  }, stream);
+                                const Array& total, const Array& mass, double label_smoothing, Workspace workspace, Stream stream) {
+  expect_rows(x, target, "target");
+  cross_entropy(x, target, weight, loss, peak, total, &mass, 0, label_smoothing, workspace, stream);
 }
 
 void soft_cross_entropy_backward(const Array& x, const Array& target, OptionalArray weight, const Array& peak, const Array& total,
                                  const Array& mass, const Array& gy, const Array& gx, double label_smoothing, Stream stream) {
-  cross_entropy_gradient(x, peak, total, &mass, gy, gx, [&](auto type) {
-    return probabilities<typename decltype(type)::type>(x, target, weight, label_smoothing);
-  }, stream);
+  expect_rows(x, target, "target");
+  cross_entropy_gradient(x, target, weight, peak, total, &mass, gy, gx, 0, label_smoothing, stream);
 }
 
-KDL_EXPORT_AS("softmax_forward", forward<false>, "x", "y")
-KDL_EXPORT_AS("softmax_backward", backward<false>, "y", "gy", "gx")
-KDL_EXPORT_AS("log_softmax_forward", forward<true>, "x", "y")
-KDL_EXPORT_AS("log_softmax_backward", backward<true>, "y", "gy", "gx")
-KDL_EXPORT(cross_entropy_forward, "x", "target", "weight", "loss", "peak", "total", "ignore_index", "label_smoothing")
+KDL_EXPORT_WITH_WORKSPACE(softmax_forward, forward_workspace, "x", "y")
+KDL_EXPORT_WITH_WORKSPACE(softmax_backward, backward_workspace, "y", "gy", "gx")
+KDL_EXPORT_WITH_WORKSPACE(log_softmax_forward, forward_workspace, "x", "y")
+KDL_EXPORT_WITH_WORKSPACE(log_softmax_backward, backward_workspace, "y", "gy", "gx")
+KDL_EXPORT_WITH_WORKSPACE(cross_entropy_forward, cross_entropy_workspace, "x", "target", "weight", "loss", "peak", "total", "ignore_index",
+                          "label_smoothing")
 KDL_EXPORT(cross_entropy_backward, "x", "target", "weight", "peak", "total", "gy", "gx", "ignore_index", "label_smoothing")
-KDL_EXPORT(soft_cross_entropy_forward, "x", "target", "weight", "loss", "peak", "total", "mass", "label_smoothing")
+KDL_EXPORT_WITH_WORKSPACE(soft_cross_entropy_forward, soft_cross_entropy_workspace, "x", "target", "weight", "loss", "peak", "total", "mass",
+                          "label_smoothing")
 KDL_EXPORT(soft_cross_entropy_backward, "x", "target", "weight", "peak", "total", "mass", "gy", "gx", "label_smoothing")
 
 }  // namespace kdl::softmax

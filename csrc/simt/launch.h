@@ -4,8 +4,9 @@
 
 namespace kdl {
 
-// Few, so that small test shapes already take every path that a launcher chooses by this number.
+// Little of both, so that small test shapes already take every path that a launcher chooses by these numbers.
 inline int multiprocessors() { return 4; }
+inline int shared_bytes_per_block() { return 16 * 1024; }
 
 template <auto kernel, class... Params>
 void launch_typed(const Launch& shape, void (*)(Params...), typename Type<Params>::type... arguments) {
