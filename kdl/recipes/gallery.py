@@ -33,20 +33,20 @@ def train_all(out):
 def write(out):
     """gallery.md: a table of all results that are there, then every recipe's text and pictures."""
     rows, sections = [], []
-    for name in recipes.names():
-        file = Path(out) / "gallery" / name / "result.json"
+    for recipe in recipes.names():
+        file = Path(out) / "gallery" / recipe / "result.json"
         if not file.exists():
             continue
         result = json.loads(file.read_text())
-        summary, _, text = importlib.import_module(f"kdl.recipes.{name}").__doc__.strip().partition("\n")
+        summary, _, text = importlib.import_module(f"kdl.recipes.{recipe}").__doc__.strip().partition("\n")
         metric = result["metric"]
-        relation, gate = result["gates"][metric]
+        gates = " and ".join(f"{relation} {bound:g}" for name, relation, bound in result["gates"] if name == metric)
         baseline = "" if result["baseline"] is None else f"{result['baseline']:.3f}"
         passed = "yes" if result["passed"] else "**no**"
-        rows.append(f"| [{name}](#{name}) | {metric} | {result['measured'][metric]:.3f} | {baseline} "
-                    f"| {relation} {gate:g} | {passed} | {result['seconds']:.0f} |")
-        pictures = "\n\n".join(f"![{p['title']}](gallery/{name}/{p['file']})" for p in result["pictures"])
-        sections.append(f"## {name}\n\n{summary}\n\n{text.strip()}\n\n{pictures}\n")
+        rows.append(f"| [{recipe}](#{recipe}) | {metric} | {result['measured'][metric]:.3f} | {baseline} "
+                    f"| {gates} | {passed} | {result['seconds']:.0f} |")
+        pictures = "\n\n".join(f"![{p['title']}](gallery/{recipe}/{p['file']})" for p in result["pictures"])
+        sections.append(f"## {recipe}\n\n{summary}\n\n{text.strip()}\n\n{pictures}\n")
     page = "\n".join([
         "# Gallery", "",
         "Every recipe with seed 0, as `kdl train --all --out docs` leaves it: table and pictures are its output.", "",

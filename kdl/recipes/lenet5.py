@@ -12,11 +12,11 @@ import numpy as np
 import kdl
 from kdl import nn, optim
 from kdl.models import LeNet5
-from kdl.nn import functional as F
-from kdl.recipes.common import Metric, digits
+from kdl.recipes.common import digits
 from kdl.utils import plots
 
-METRIC = Metric("test accuracy", ">=", 0.957)
+METRIC = "test accuracy"
+GATES = [("test accuracy", ">=", 0.957), ("last loss", "<=", 0.015)]
 EPOCHS = 10
 SETTINGS = {
     "data": (None, "folder with the IDX files of MNIST or Fashion-MNIST (.gz or not) instead of scikit-learn's digits",
@@ -48,31 +48,20 @@ def run(job):
     print(f"LeNet-5 ({job.variant}): {len(x)} training and {len(xt)} test images, "
           f"{sum(p.numel() for p in model.parameters()):,} weights, on {job.device}", flush=True)
 
-    def evaluate():
-        logits = job.predict(model, xt)
-        return {"loss/test": F.cross_entropy(logits, yt), "accuracy/test": (logits.argmax(1) == yt).float().mean()}
+    history = job.fit_classifier(model, optimizer, (x, y), (xt, yt), batch_size=job.batch_size)
+    draw(job, model, history, xt, yt)
 
-    history = job.fit(lambda x, y: F.cross_entropy(model(x), y), model, optimizer, (x, y), batch_size=job.batch_size,
-                      evaluate=evaluate)
-    predicted = job.predict(model, xt).argmax(1)
-    draw(job, model, history, xt, yt, predicted)
-    return {"test accuracy": float((predicted == yt).float().mean())}, baseline(job, x, xt, y, yt)
-
-
-def baseline(job, x, xt, y, yt):
-    """The test accuracy of a linear classifier, trained the same way."""
     linear = nn.Sequential(nn.Flatten(), nn.Linear(1024, 10)).to(job.device)
-    job.fit(lambda x, y: F.cross_entropy(linear(x), y), linear, optim.SGD(linear.parameters(), lr=0.05, momentum=0.9),
-            (x, y), batch_size=job.batch_size, name="linear baseline")
-    return float((job.predict(linear, xt).argmax(1) == yt).float().mean())
+    job.fit_classifier(linear, optim.SGD(linear.parameters(), lr=0.05, momentum=0.9), (x, y), (xt, yt),
+                       batch_size=job.batch_size, name="linear baseline")
+    return {"last loss": history["loss/train"][-1], "test accuracy": history["accuracy/test"][-1]
+            }, job.accuracy(linear, xt, yt)
 
 
-def draw(job, model, history, xt, yt, predicted):
-    actual, predicted = yt.cpu().numpy(), predicted.cpu().numpy()
+def draw(job, model, history, xt, yt):
     with kdl.no_grad():
         maps = model.features[:2](xt[:1])[0].cpu().numpy()
     job.draw(plots.curves, "curves", history, title="LeNet-5: loss and accuracy over the epochs")
-    job.draw(plots.confusion_matrix, "confusion", actual, predicted,
-             title="LeNet-5: test digits and what they were read as")
+    job.draw_errors(model, xt, yt)
     job.draw(plots.filters, "filters", model.features[0].weight.detach().cpu().numpy(), maps, xt[0, 0].cpu().numpy(),
              title="LeNet-5: the first layer's filters and what they answer to one digit")
