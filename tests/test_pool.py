@@ -1,4 +1,5 @@
 """Pooling against torch over generated windows, and what the op table does not ask: ties, NaN, refusals, layouts."""
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -119,7 +120,11 @@ def test_channels_last_in_channels_last_out(n, dtype, namespace, rng):
     for name, args in ((f"max_pool{n}d", (2,)), (f"avg_pool{n}d", (2,)), (f"adaptive_avg_pool{n}d", (2,)),
                        (f"adaptive_max_pool{n}d", (2,))):
         y, expected = getattr(F, name)(x, *args), getattr(F, name)(kdl.Tensor(plain), *args)
-        np.testing.assert_array_equal(y.detach().array, expected.array)
+        if "max" in name:
+            np.testing.assert_array_equal(y.detach().array, expected.array)
+        else:  # the layouts add in different orders
+            ulp = float(ml_dtypes.finfo(plain.dtype).eps)
+            np.testing.assert_allclose(y.detach().array.astype(float), expected.array.astype(float), 2 * ulp, 2 * ulp)
         gx = y.grad_fn.backward(np.ones(y.shape, plain.dtype), (True,))
         for array in (y.array, gx):
             assert np.moveaxis(array, 1, -1).flags.c_contiguous and not array.flags.c_contiguous

@@ -102,3 +102,26 @@ def test_on_the_smallest_registers():
     run = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "0", __file__],
                          env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout
+
+
+@jit(parallel=False)
+def _rearrange(x, y, count, results):
+    u, v = simd.load(x, 0), simd.load(y, 0)
+    simd.store(results, 0, simd.evens(u, v))
+    simd.store(results, LANES, simd.odds(u, v))
+    simd.store(results, 2 * LANES, simd.zip_low(u, v))
+    simd.store(results, 3 * LANES, simd.zip_high(u, v))
+    simd.store(results, 4 * LANES, simd.select(simd.larger(u, v), u, v))
+    simd.store(results, 5 * LANES, simd.select(simd.equal(u, v), u, simd.broadcast(np.float32(7))))
+    simd.store_part(results, 6 * LANES, simd.load_part(x, 0, count), count)
+
+
+@pytest.mark.parametrize("count", [1, LANES - 1, LANES, LANES + 1])
+def test_rearrangements_comparisons_and_parts(count):
+    x, y, results = normal(LANES), normal(LANES)[::-1].copy(), np.full((7, LANES), NAN)
+    x[0], y[1], y[2], x[2] = NAN, NAN, INF, INF
+    _rearrange(x, y, count, results.ravel())
+    both, pairs = np.concatenate([x, y]), np.stack([x, y], 1).ravel()
+    expected = [both[::2], both[1::2], pairs[:LANES], pairs[LANES:], np.where((x > y) | (x != x), x, y),
+                np.where(x == y, x, 7), np.where(np.arange(LANES) < count, x, NAN)]
+    np.testing.assert_array_equal(results, expected)

@@ -70,7 +70,7 @@ def widened(*outputs):
             halves = [isinstance(a, np.ndarray) and a.dtype in HALVES for a in args]
             if True not in halves:
                 return kernel(*args)
-            wide = [a if not half else np.empty(a.shape, np.float32) if i in positions else a.astype(np.float32)
+            wide = [a if not half else np.empty_like(a, np.float32) if i in positions else a.astype(np.float32)
                     for i, (a, half) in enumerate(zip(args, halves, strict=True))]
             kernel(*wide)
             for i in positions:

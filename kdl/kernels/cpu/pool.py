@@ -1,19 +1,38 @@
 """Pooling on the CPU. The maths stands in kdl/ops/pool.py.
 
-The loops work on volumes (planes, D, H, W): planes = N C, and D = 1 in 2-D. There are two ways through a volume. By
-lines: it is dealt out into cells, padded, one plane for every phase of the stride; there a tap (one place of the
-window) meets all output rows as one contiguous line, so that each tap is one vectorised pass. By windows, output by
-output: for adaptive pooling, where windows differ, and for planes with so few outputs that a line would be short.
+Channels-last arrays have loops of their own (pool_last.py), as have the windows that halve an image (pool_halving.py).
+Other contiguous arrays are volumes (planes, D, H, W): planes = N C, and D = 1 in 2-D. They go by lines
+(pool_lines.py), or here by windows, output by output: for adaptive pooling, where windows differ, and for planes with
+so few outputs that a line would be short.
 """
 from math import prod
 
 import numpy as np
 
 from kdl.kernels.cpu.launch import device_function, jit, prange, widened
-from kdl.kernels.cpu.windows import counts_of, plan_of
+from kdl.kernels.cpu.pool_halving import (
+    _avg_halving_2x2,
+    _avg_halving_2x2_backward,
+    _max_halving_2x2,
+    _max_halving_2x2_backward,
+    _max_halving_3x3,
+)
+from kdl.kernels.cpu.pool_last import (
+    _adaptive_max_last_backward,
+    _avg_last,
+    _avg_last_backward,
+    _max_last,
+    _max_last_backward,
+    _max_last_backward_float32,
+    _max_last_float32,
+    _max_last_positions,
+)
+from kdl.kernels.cpu.pool_lines import _avg_lines, _avg_lines_backward, _fill, _max_lines
+from kdl.kernels.cpu.windows import plan_of, shares_of
+from kdl.tensor import channels_to_end
 
 _SHORT = 16  # outputs of a plane below which windows beat lines: two vectors of float32
-_CHUNKS = 128  # planes are shared out in so many chunks at most, each with its own cells
+_MANY = 26  # taps from which a loop over the outputs alone beats one over the taps
 _SERIAL = 1 << 15  # elements below which waking threads (30 to 90 us) costs more than they save
 
 
@@ -21,65 +40,106 @@ _SERIAL = 1 << 15  # elements below which waking threads (30 to 90 us) costs mor
 @widened("y")
 def max_pool2d_forward(x, y, winner, kernel_size, stride, padding, dilation):
     plan = plan_of(x.shape[2:], y.shape[2:], kernel_size, stride, padding, dilation)
-    if prod(plan.outputs) < _SHORT:
-        _run(_max_windows, (x,), (y, winner), *plan.windows, plan.kernel, plan.dilation)
+    vectors = x.dtype == np.float32 and winner.dtype == np.uint8
+    if _are_last(x, y, winner):
+        loop = _max_last_float32 if vectors else _max_last
+        loop(*_last(x, y, winner), *plan.windows, plan.kernel, plan.dilation)
+    elif vectors and plan.halves and plan.kernel[2] == 2 and plan.fits:
+        _max_halving_2x2(*_volumes(x, y, winner))
+    elif vectors and plan.halves and plan.kernel[2] == 3:
+        _max_halving_3x3(*_volumes(x, y, winner), *plan.windows[1:])
+    elif prod(plan.outputs) < _SHORT:
+        _max_windows(*_volumes(x, y, winner), *plan.windows, plan.kernel, plan.dilation)
     else:
-        _run(_max_lines, (x,), (y, winner), *plan.windows, plan.kernel, plan.padding, plan.dilation, plan.starts,
-             plan.cells)
+        _max_lines(*_volumes(x, y, winner), *plan.windows, plan.kernel, plan.padding, plan.dilation, plan.starts,
+                   plan.cells)
 
 
 @widened("gx")
 def max_pool2d_backward(gy, winner, gx, kernel_size, stride, padding, dilation):
     plan = plan_of(gx.shape[2:], gy.shape[2:], kernel_size, stride, padding, dilation)
-    _run(_max_scatter, (gy, winner), (gx,), *plan.windows, plan.offsets)
+    vectors = gy.dtype == np.float32 and winner.dtype == np.uint8
+    if _are_last(gy, winner, gx) and vectors and prod(plan.kernel) < _MANY:
+        _max_last_backward_float32(*_last(gy, winner, gx), *plan.windows, plan.kernel, plan.dilation, plan.tiles)
+    elif _are_last(gy, winner, gx):
+        _max_last_backward(*_last(gy, winner, gx), *plan.windows, plan.offsets)
+    elif vectors and plan.halves and plan.kernel[2] == 2 and plan.fits:
+        _max_halving_2x2_backward(*_volumes(gy, winner, gx))
+    else:
+        _max_scatter(*_volumes(gy, winner, gx), *plan.windows, plan.offsets)
 
 
 def max_pool2d_indices(winner, indices, kernel_size, stride, padding, dilation, input_size):
     plan = plan_of(input_size, winner.shape[2:], kernel_size, stride, padding, dilation)
-    _run(_max_positions, (winner,), (indices,), *plan.windows, plan.offsets, plan.size)
+    if _are_last(winner, indices):
+        _max_last_positions(*_last(winner, indices), *plan.windows, plan.offsets, plan.size)
+    else:
+        _max_positions(*_volumes(winner, indices), *plan.windows, plan.offsets, plan.size)
 
 
 @widened("y")
 def avg_pool2d_forward(x, y, kernel_size, stride, padding, count_include_pad, divisor_override):
     plan = plan_of(x.shape[2:], y.shape[2:], kernel_size, stride, padding)
-    counts = counts_of(plan, count_include_pad, divisor_override, x.dtype)
-    if prod(plan.outputs) < _SHORT:
-        _run(_avg_windows, (x,), (y,), *plan.windows, *counts)
+    shares = shares_of(plan, count_include_pad, divisor_override, x.dtype)
+    if _are_last(x, y):
+        _avg_last(*_last(x, y), *plan.windows, *shares)
+    elif plan.halves and plan.kernel[2] == 2 and plan.fits:
+        _avg_halving_2x2(*_volumes(x, y), shares[0][0] * shares[1][0] * shares[2][0])
+    elif prod(plan.outputs) < _SHORT:
+        _avg_windows(*_volumes(x, y), *plan.windows, *shares)
     else:
-        _run(_avg_lines, (x,), (y,), *plan.windows, *counts, plan.padding, plan.starts, plan.cells)
+        _avg_lines(*_volumes(x, y), *plan.windows, *shares, plan.padding, plan.starts, plan.cells)
 
 
 @widened("gx")
 def avg_pool2d_backward(gy, gx, kernel_size, stride, padding, count_include_pad, divisor_override):
     plan = plan_of(gx.shape[2:], gy.shape[2:], kernel_size, stride, padding)
-    counts = counts_of(plan, count_include_pad, divisor_override, gy.dtype)
-    if prod(plan.outputs) < _SHORT:
-        _run(_avg_windows_backward, (gy,), (gx,), *plan.windows, *counts)
+    shares = shares_of(plan, count_include_pad, divisor_override, gy.dtype)
+    if _are_last(gy, gx):
+        _avg_last_backward(*_last(gy, gx), *plan.windows, *shares, plan.tiles)
+    elif plan.halves and plan.kernel[2] == 2 and plan.fits:
+        _avg_halving_2x2_backward(*_volumes(gy, gx), shares[0][0] * shares[1][0] * shares[2][0])
+    elif prod(plan.outputs) < _SHORT:
+        _avg_windows_backward(*_volumes(gy, gx), *plan.windows, *shares)
     else:
-        _run(_avg_lines_backward, (gy,), (gx,), *plan.windows, *counts, plan.padding, plan.starts, plan.cells)
+        _avg_lines_backward(*_volumes(gy, gx), *plan.windows, *shares, plan.padding, plan.starts, plan.cells)
 
 
 @widened("y")
 def adaptive_avg_pool2d_forward(x, y):
     plan = plan_of(x.shape[2:], y.shape[2:])
-    _run(_avg_windows, (x,), (y,), *plan.windows, *counts_of(plan, False, 0, x.dtype))
+    shares = shares_of(plan, False, 0, x.dtype)
+    if _are_last(x, y):
+        _avg_last(*_last(x, y), *plan.windows, *shares)
+    else:
+        _avg_windows(*_volumes(x, y), *plan.windows, *shares)
 
 
 @widened("gx")
 def adaptive_avg_pool2d_backward(gy, gx):
     plan = plan_of(gx.shape[2:], gy.shape[2:])
-    _run(_avg_windows_backward, (gy,), (gx,), *plan.windows, *counts_of(plan, False, 0, gy.dtype))
+    shares = shares_of(plan, False, 0, gy.dtype)
+    if _are_last(gy, gx):
+        _avg_last_backward(*_last(gy, gx), *plan.windows, *shares, plan.tiles)
+    else:
+        _avg_windows_backward(*_volumes(gy, gx), *plan.windows, *shares)
 
 
 @widened("y")
 def adaptive_max_pool2d_forward(x, y, index):
     plan = plan_of(x.shape[2:], y.shape[2:])
-    _run(_max_windows, (x,), (y, index), *plan.windows, plan.kernel, plan.dilation)
+    if _are_last(x, y, index):
+        _max_last(*_last(x, y, index), *plan.windows, plan.kernel, plan.dilation)
+    else:
+        _max_windows(*_volumes(x, y, index), *plan.windows, plan.kernel, plan.dilation)
 
 
 @widened("gx")
 def adaptive_max_pool2d_backward(gy, index, gx):
-    _run(_adaptive_max_scatter, (gy, index), (gx,))
+    if _are_last(gy, index, gx):
+        _adaptive_max_last_backward(*_last(gy, index, gx))
+    else:
+        _adaptive_max_scatter(*_volumes(gy, index, gx))
 
 
 max_pool3d_forward, max_pool3d_backward = max_pool2d_forward, max_pool2d_backward
@@ -90,196 +150,20 @@ adaptive_max_pool3d_forward, adaptive_max_pool3d_backward = adaptive_max_pool2d_
 
 
 # --- launch ---
-def _run(loop, inputs, outputs, *parameters):
-    """Run a loop on (N, C, H, W) or (N, C, D, H, W) arrays as volumes, by way of copies where not contiguous."""
-    targets = [y if y.flags.c_contiguous else np.empty(y.shape, y.dtype) for y in outputs]
-    loop(*[_volumes(np.ascontiguousarray(x)) for x in inputs], *[_volumes(y) for y in targets], *parameters)
-    for y, target in zip(outputs, targets, strict=True):
-        if y is not target:
-            y[...] = target
+def _are_last(*arrays):
+    """Whether the arrays are channels-last, and not contiguous too (as with one channel or one pixel)."""
+    return not all(a.flags.c_contiguous for a in arrays)
 
 
-def _volumes(array):
-    n, c, *size = array.shape
-    return array.reshape(n * c, *(1,) * (3 - len(size)), *size)
+def _volumes(*arrays):
+    """Contiguous (N, C, H, W) or (N, C, D, H, W) arrays as (planes, D, H, W)."""
+    return [a.reshape(a.shape[0] * a.shape[1], *(1,) * (5 - a.ndim), *a.shape[2:]) for a in arrays]
 
 
-# --- lines ---
-@device_function
-def _deal(x, cells, padding):
-    """cells[z, a, b, i, j] = x[z, i sh + a - ph, j sw + b - pw], where that exists."""
-    D, H, W = x.shape
-    _, sh, sw, rows, columns = cells.shape
-    _, ph, pw = padding
-    for z in range(D):
-        a, i = ph % sh, ph // sh
-        for h in range(min(H, rows * sh - ph)):
-            row = x[z, h]
-            if sw == 1:
-                cell = cells[z, a, 0, i, pw:]
-                for w in range(min(W, cell.size)):
-                    cell[w] = row[w]
-            elif sw == 2:
-                even, odd = cells[z, a, pw % 2, i, pw // 2:], cells[z, a, (pw + 1) % 2, i, (pw + 1) // 2:]
-                pairs = min(W // 2, even.size, odd.size)
-                for j in range(pairs):
-                    even[j] = row[2 * j]
-                    odd[j] = row[2 * j + 1]
-                for w in range(2 * pairs, min(W, 2 * columns - pw)):
-                    cells[z, a, (w + pw) % 2, i, (w + pw) // 2] = row[w]
-            else:
-                for b in range(min(sw, W)):
-                    cell = cells[z, a, (b + pw) % sw, i, (b + pw) // sw:]
-                    for j in range(min(cell.size, (W - 1 - b) // sw + 1)):
-                        cell[j] = row[b + j * sw]
-            a, i = (a + 1, i) if a + 1 < sh else (0, i + 1)
-
-
-@device_function
-def _collect(cells, gx, padding):
-    """The way back: gx[z, h, w] = cells[z, a, b, i, j], and 0 where no window reaches."""
-    D, H, W = gx.shape
-    _, sh, sw, rows, columns = cells.shape
-    _, ph, pw = padding
-    if H > rows * sh - ph or W > columns * sw - pw:
-        gx[:] = 0
-    for z in range(D):
-        a, i = ph % sh, ph // sh
-        for h in range(min(H, rows * sh - ph)):
-            row = gx[z, h]
-            if sw == 1:
-                cell = cells[z, a, 0, i, pw:]
-                for w in range(min(W, cell.size)):
-                    row[w] = cell[w]
-            elif sw == 2:
-                even, odd = cells[z, a, pw % 2, i, pw // 2:], cells[z, a, (pw + 1) % 2, i, (pw + 1) // 2:]
-                pairs = min(W // 2, even.size, odd.size)
-                for j in range(pairs):
-                    row[2 * j] = even[j]
-                    row[2 * j + 1] = odd[j]
-                for w in range(2 * pairs, min(W, 2 * columns - pw)):
-                    row[w] = cells[z, a, (w + pw) % 2, i, (w + pw) // 2]
-            else:
-                for b in range(min(sw, W)):
-                    cell = cells[z, a, (b + pw) % sw, i, (b + pw) // sw:]
-                    for j in range(min(cell.size, (W - 1 - b) // sw + 1)):
-                        row[b + j * sw] = cell[j]
-            a, i = (a + 1, i) if a + 1 < sh else (0, i + 1)
-
-
-@device_function
-def _fill(array, value):
-    for i in range(array.size):  # a slice assignment takes 40 ns, however short
-        array[i] = value
-
-
-@device_function
-def _add(values, total):
-    for i in range(total.size):
-        total[i] += values[i]
-
-
-@device_function
-def _keep_larger(values, best, which, tap):
-    """Take over what is larger, or NaN: in the order of taps the first maximum stays, and the last NaN."""
-    for i in range(best.size):
-        v, b, w = values[i], best[i], which[i]
-        larger = (v > b) | (v != v)
-        best[i] = v if larger else b
-        which[i] = tap if larger else w
-
-
-@jit(serial_below=_SERIAL)
-def _max_lines(x, y, winner, depths, heights, widths, taps, padding, dilation, starts, shape):
-    T, U = x.dtype.type, winner.dtype.type
-    planes, D = x.shape[:2]
-    _, E, P, Q = y.shape
-    K, R, S = taps
-    columns, none = shape[4], K * R * S
-    chunks = min(planes, _CHUNKS)
-    for chunk in prange(chunks):
-        cells = np.full(shape, T(-np.inf))
-        flat = cells.reshape(D, -1)
-        best, which = np.empty(P * columns, x.dtype), np.zeros(P * columns, winner.dtype)
-        best_rows, which_rows = best.reshape(P, columns), which.reshape(P, columns)
-        for plane in range(planes * chunk // chunks, planes * (chunk + 1) // chunks):
-            _deal(x[plane], cells, padding)
-            for e in range(E):
-                z, front, back = depths[e]
-                _fill(best, T(-np.inf))
-                for p in range(P):  # a window of -inf gets its first tap inside, if it has one
-                    _, top, bottom = heights[p]
-                    row = (front * R + top) * S if front < back and top < bottom else none
-                    _fill(which_rows[p], U(row))
-                    for q in range(Q if row < none else 0):
-                        _, left, right = widths[q]
-                        if left == 0 < right:  # so are the outputs to come
-                            break
-                        which_rows[p, q] = U(row + left if left < right else none)
-                for k in range(front, back):
-                    for r in range(R):
-                        for s in range(S):
-                            line = flat[z + k * dilation[0], starts[r, s]:]
-                            _keep_larger(line, best, which, U((k * R + r) * S + s))
-                for p in range(P):
-                    for q in range(Q):
-                        y[plane, e, p, q] = best_rows[p, q]
-                        winner[plane, e, p, q] = which_rows[p, q]
-
-
-@jit(serial_below=_SERIAL)
-def _avg_lines(x, y, depths, heights, widths, counts_d, counts_h, counts_w, padding, starts, shape):
-    T = x.dtype.type
-    planes, D = x.shape[:2]
-    _, E, P, Q = y.shape
-    R, S = starts.shape
-    chunks = min(planes, _CHUNKS)
-    for chunk in prange(chunks):
-        cells = np.zeros(shape, x.dtype)
-        flat = cells.reshape(D, -1)
-        total = np.empty(P * shape[4], x.dtype)
-        total_rows = total.reshape(P, -1)
-        for plane in range(planes * chunk // chunks, planes * (chunk + 1) // chunks):
-            _deal(x[plane], cells, padding)
-            for e in range(E):
-                z, first, last = depths[e]
-                _fill(total, T(0))
-                for k in range(first, last):
-                    for r in range(R):
-                        for s in range(S):
-                            _add(flat[z + k, starts[r, s]:], total)
-                for p in range(P):
-                    area = counts_d[e] * counts_h[p]
-                    for q in range(Q):
-                        y[plane, e, p, q] = total_rows[p, q] / (area * counts_w[q])
-
-
-@jit(serial_below=_SERIAL)
-def _avg_lines_backward(gy, gx, depths, heights, widths, counts_d, counts_h, counts_w, padding, starts, shape):
-    T = gy.dtype.type
-    planes, D = gx.shape[:2]
-    _, E, P, Q = gy.shape
-    R, S = starts.shape
-    chunks = min(planes, _CHUNKS)
-    for chunk in prange(chunks):
-        cells = np.empty(shape, gy.dtype)
-        flat = cells.reshape(D, -1)
-        share = np.zeros(P * shape[4], gy.dtype)  # the columns past Q stay 0
-        share_rows = share.reshape(P, -1)
-        for plane in range(planes * chunk // chunks, planes * (chunk + 1) // chunks):
-            for z in range(D):
-                _fill(flat[z], T(0))
-            for e in range(E):
-                for p in range(P):
-                    area = counts_d[e] * counts_h[p]
-                    for q in range(Q):
-                        share_rows[p, q] = gy[plane, e, p, q] / (area * counts_w[q])
-                z, first, last = depths[e]
-                for k in range(first, last):
-                    for r in range(R):
-                        for s in range(S):
-                            _add(share, flat[z + k, starts[r, s]:starts[r, s] + share.size])
-            _collect(cells, gx[plane], padding)
+def _last(*arrays):
+    """Channels-last arrays as contiguous (N, D, H, W, C)."""
+    return [last.reshape(last.shape[0], *(1,) * (5 - last.ndim), *last.shape[1:])
+            for last in map(channels_to_end, arrays)]
 
 
 # --- windows ---
@@ -367,7 +251,7 @@ def _runs(H, W, h, top, bottom, w, left, right):
 
 
 @jit(reassociate=True, serial_below=_SERIAL)
-def _avg_windows(x, y, depths, heights, widths, counts_d, counts_h, counts_w):
+def _avg_windows(x, y, depths, heights, widths, shares_d, shares_h, shares_w):
     T = x.dtype.type
     planes, _, H, W = x.shape
     _, E, P, Q = y.shape
@@ -386,11 +270,11 @@ def _avg_windows(x, y, depths, heights, widths, counts_d, counts_h, counts_w):
                             run = flat[plane, ((z + k) * H + r) * W + start:]
                             for i in range(length):
                                 total += run[i]
-                    y[plane, e, p, q] = total / (counts_d[e] * counts_h[p] * counts_w[q])
+                    y[plane, e, p, q] = total * (shares_d[e] * shares_h[p] * shares_w[q])
 
 
 @jit(serial_below=_SERIAL)
-def _avg_windows_backward(gy, gx, depths, heights, widths, counts_d, counts_h, counts_w):
+def _avg_windows_backward(gy, gx, depths, heights, widths, shares_d, shares_h, shares_w):
     planes, _, H, W = gx.shape
     _, E, P, Q = gy.shape
     flat = gx.reshape(planes, -1)
@@ -403,7 +287,7 @@ def _avg_windows_backward(gy, gx, depths, heights, widths, counts_d, counts_h, c
                 for q in range(Q):
                     w, left, right = widths[q]
                     start, runs, length = _runs(H, W, h, top, bottom, w, left, right)
-                    share = gy[plane, e, p, q] / (counts_d[e] * counts_h[p] * counts_w[q])
+                    share = gy[plane, e, p, q] * (shares_d[e] * shares_h[p] * shares_w[q])
                     for k in range(front, back):
                         for r in range(runs):
                             run = flat[plane, ((z + k) * H + r) * W + start:]

@@ -23,6 +23,8 @@ from numba import types
 from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic, models, overload, register_model
 
+from kdl.kernels.cpu.launch import device_function
+
 _features = get_host_cpu_features() if numba.config.CPU_FEATURES is None else numba.config.CPU_FEATURES
 LANES = 16 if "+avx512f" in _features else 8 if "+avx2" in _features else 4
 REGISTERS = 32 if LANES == 16 or platform.machine() in ("aarch64", "arm64") else 16
@@ -228,6 +230,23 @@ def less(typing, a, b):
 
 
 @intrinsic
+def larger(typing, a, b):
+    """The mask of lanes where a > b or a is NaN."""
+    def generate(context, builder, signature, args):
+        a, b = args
+        return builder.or_(builder.fcmp_ordered(">", a, b), builder.fcmp_unordered("uno", a, a))
+    return _mask(a, b), generate
+
+
+@intrinsic
+def equal(typing, a, b):
+    """The mask of lanes where a == b."""
+    def generate(context, builder, signature, args):
+        return builder.fcmp_ordered("==", *args)
+    return _mask(a, b), generate
+
+
+@intrinsic
 def total(typing, vector):
     """The sum of the lanes, by halves."""
     def generate(context, builder, signature, args):
@@ -261,6 +280,22 @@ def prefetch(typing, array, at):
     return types.void(array, types.intp), generate
 
 
+def _rearrange(name, doc, lanes):
+    def combine(typing, a, b):
+        def generate(context, builder, signature, args):
+            return emit_shuffle(builder, *args, lanes)
+        return _vector(a, b), generate
+    combine.__name__, combine.__doc__ = name, doc
+    return intrinsic(combine)
+
+
+evens = _rearrange("evens", "a[0], a[2], ..., b[0], b[2], ...", list(range(0, 2 * LANES, 2)))
+odds = _rearrange("odds", "a[1], a[3], ..., b[1], b[3], ...", list(range(1, 2 * LANES, 2)))
+_zipped = [lane // 2 + lane % 2 * LANES for lane in range(2 * LANES)]
+zip_low = _rearrange("zip_low", "a[0], b[0], a[1], b[1], ...: the first LANES of them", _zipped[:LANES])
+zip_high = _rearrange("zip_high", "The rest of them, up to a[LANES - 1], b[LANES - 1].", _zipped[LANES:])
+
+
 def _operate(name):
     @intrinsic
     def combine(typing, a, b):
@@ -276,3 +311,19 @@ def _operate(name):
 
 for _operator, _name in ((operator.add, "fadd"), (operator.sub, "fsub"), (operator.mul, "fmul")):
     overload(_operator)(_operate(_name))
+
+
+# --- parts of a vector ---
+@device_function
+def load_part(array, at, count):
+    """A vector of which the first `count` lanes matter: no others are read where that is fewer than LANES."""
+    return load(array, at) if count >= LANES else load_masked(array, at, first(count))
+
+
+@device_function
+def store_part(array, at, vector, count):
+    """Store the first `count` lanes, or all where that is more."""
+    if count >= LANES:
+        store(array, at, vector)
+    else:
+        store_masked(array, at, vector, first(count))

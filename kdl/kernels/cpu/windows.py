@@ -21,6 +21,26 @@ class Plan:
             self.outputs, self.size, self.kernel, self.stride, self.padding, self.dilation, strict=True)]
 
     @cached_property
+    def fits(self):
+        """Whether all windows lie inside the input as a whole."""
+        axes = zip(self.windows, self.kernel, self.dilation, self.size, strict=True)
+        return all(window[0, 0] >= 0 and window[-1, 0] + (taps - 1) * step < size for window, taps, step, size in axes)
+
+    @cached_property
+    def tiles(self):
+        """Whether every place of the input lies in exactly one window."""
+        return all(len(window) and window[0, 0] == 0 and window[-1, 0] + window[-1, 2] == size
+                   and not window[:, 1].any() and (window[1:, 0] == window[:-1, 0] + window[:-1, 2]).all()
+                   for window, size in zip(self.windows, self.size, strict=True))
+
+    @cached_property
+    def halves(self):
+        """Whether this is a 2-D geometry with square windows of 2 or 3, stride 2 and no dilation."""
+        (_, P, Q), (_, sh, sw) = self.outputs, self.stride
+        return (self.size[0] == 1 and self.kernel in ((1, 2, 2), (1, 3, 3)) and self.dilation == (1, 1, 1)
+                and (sh == 2 or P == 1) and (sw == 2 or Q == 1))
+
+    @cached_property
     def offsets(self):
         """How far every tap lies from the origin of its window, in a flat volume."""
         k, r, s = [np.arange(taps) * step for taps, step in zip(self.kernel, self.dilation, strict=True)]
@@ -62,8 +82,8 @@ def _windows(outputs, size, kernel, stride, padding, dilation):
 
 
 @lru_cache(maxsize=256)
-def counts_of(plan, count_include_pad, divisor_override, dtype):
-    """For each axis, every output's factor of the divisor."""
+def shares_of(plan, count_include_pad, divisor_override, dtype):
+    """For each axis, every output's factor of 1 / divisor."""
     if divisor_override:
         counts = [np.ones(outputs) for outputs in plan.outputs]
         counts[0] *= divisor_override
@@ -72,4 +92,4 @@ def counts_of(plan, count_include_pad, divisor_override, dtype):
             plan.windows, plan.kernel, plan.size, plan.padding, strict=True)]
     else:
         counts = [window[:, 2] - window[:, 1] for window in plan.windows]
-    return [count.astype(dtype) for count in counts]
+    return [(1 / count).astype(dtype) for count in counts]
