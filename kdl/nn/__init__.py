@@ -1,6 +1,7 @@
 """Layers, losses and their initialisation, under the names of torch.nn."""
 from kdl.nn import functional, init, utils
 from kdl.nn.activation import *
+from kdl.nn.attention import *
 from kdl.nn.batchnorm import *
 from kdl.nn.containers import *
 from kdl.nn.conv import *
@@ -15,3 +16,4 @@ from kdl.nn.pool import *
 from kdl.nn.recurrent import *
 from kdl.nn.shape import *
 from kdl.nn.softmax import *
+from kdl.nn.transformer import *

@@ -1,5 +1,6 @@
 """The functions behind the layers, under the names of torch.nn.functional."""
 from kdl.ops.activation import *
+from kdl.ops.attention import *
 from kdl.ops.batchnorm import *
 from kdl.ops.conv import *
 from kdl.ops.dropout import *
