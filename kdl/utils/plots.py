@@ -3,6 +3,7 @@
 matplotlib is imported when the first picture is drawn, and draws without a display. Nothing is returned but the path.
 """
 import os
+import textwrap
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -178,7 +179,7 @@ def _write(figure, path, title):
     """Save the figure under a temporary name, then rename it: a picture is whole or not there."""
     from matplotlib import pyplot
     if title:
-        figure.suptitle(title, fontsize=10)
+        figure.suptitle(textwrap.fill(title, int(11 * figure.get_figwidth())), fontsize=10)
     path = Path(path)
     partial = path.with_name(f".{path.name}.partial")
     figure.savefig(partial, dpi=140, format="png")
