@@ -41,12 +41,13 @@ class Function:
         self.k = kernels.of(*arrays)
         self.needs_input_grad = needs = tuple(needs)
         result = self.forward(*arrays)
-        self.returns_tuple = type(result) is tuple
-        if self.returns_tuple:
+        if type(result) is tuple:
+            self.returns_tuple = True
             outputs = tuple([_wrap(array, inputs) for array in result])
             if True in needs:
                 self._record(inputs, outputs)
             return outputs
+        self.returns_tuple = False
         y = _wrap(result, inputs)
         if True in needs:
             self._record(inputs, (y,))

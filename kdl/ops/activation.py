@@ -348,7 +348,7 @@ def _promoted(input):
 # --- Functions ---
 class Activation(Function):
     """y = f(x; parameters), gx = f'(saved; parameters) gy, by the kernels `<stem>_forward` and `<stem>_backward`."""
-    stem = saves = backward_takes = None
+    forward_kernel = backward_kernel = saves = backward_takes = None
 
     def __init__(self, *parameters):
         self.parameters = parameters
@@ -356,19 +356,20 @@ class Activation(Function):
     def forward(self, x):
         x = dense(x)
         y = self.k.xp.empty_like(x)
-        getattr(self.k, f"{self.stem}_forward")(x, y, *self.parameters)
+        getattr(self.k, self.forward_kernel)(x, y, *self.parameters)
         self.saved = x if self.saves == "x" else y
         return y
 
     def backward(self, gy, wanted):
         gx = self.k.xp.empty_like(self.saved)
         parameters = self.parameters[:self.backward_takes]
-        getattr(self.k, f"{self.stem}_backward")(self.saved, like(gy, self.saved), gx, *parameters)
+        getattr(self.k, self.backward_kernel)(self.saved, like(gy, self.saved), gx, *parameters)
         return gx
 
 
 def _activation(name, stem, saves="x", backward_takes=None):
-    return type(name, (Activation,), {"stem": stem, "saves": saves, "backward_takes": backward_takes})
+    return type(name, (Activation,), {"forward_kernel": f"{stem}_forward", "backward_kernel": f"{stem}_backward",
+                                      "saves": saves, "backward_takes": backward_takes})
 
 
 ReLU = _activation("ReLU", "relu", saves="y")

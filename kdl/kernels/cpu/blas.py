@@ -60,8 +60,14 @@ def _pool():
     return ThreadPoolExecutor(numba.config.NUMBA_NUM_THREADS, thread_name_prefix="kdl")
 
 
+def _after_fork():
+    """Only the thread that forked lives on in the child: the pool's are gone, and nobody would release the lock."""
+    _pool.cache_clear()
+    _one_thread.lock = Lock()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _share(function, items, multiplications):

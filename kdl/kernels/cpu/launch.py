@@ -5,49 +5,53 @@ its loops vectorised: constants take the arrays' dtype (`T = x.dtype.type`, then
 arithmetic into float64), and reductions ask for `reassociate`.
 """
 import inspect
-import os
 from functools import wraps
 from types import FunctionType
 
-import numba
 import numpy as np
 from numba import njit, prange
 
+from kdl.kernels.cpu import threads
 from kdl.types import HALVES
 
 __all__ = ["device_function", "elementwise", "jit", "prange", "widened"]
 
-if numba.config.THREADING_LAYER == "default":
-    # OpenMP first: it is thread-safe and wakes in 2 us, where workqueue takes 150 us and is not thread-safe
-    numba.config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
-if "OMP_WAIT_POLICY" not in os.environ:
-    # Idle threads of GNU OpenMP spin for about 10 ms by default and so keep the BLAS threads from running: a 512^3
-    # product after a parallel loop took 7.2 ms instead of 1.0. With a short spin it takes 1.06, and waking stays 2 us.
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-
 # Keeps NaN and inf. Not 'reassoc', which is for reductions only (it would undo compensated arithmetic), and
 # error_model='numpy' because a division that may raise cannot be vectorised.
 _SAFE = {"contract", "nsz", "arcp"}
+_SERIAL = 1 << 16  # elements of an elementwise loop below which waking threads takes longer than the loop
 _OPTIONS = {"error_model": "numpy", "nogil": True, "cache": True}
 
 
 def jit(function=None, *, parallel=True, reassociate=False, serial_below=0):
     """Compile a loop; with `reassociate`, sums may be reordered (not NaN or inf handling) so that they vectorise.
 
-    A call whose first array has fewer than `serial_below` elements runs in a serial copy: sleeping threads take 30 to
-    90 us to wake.
+    A call runs in a serial copy where no threads are at hand, and where the first array has fewer than `serial_below`
+    elements: sleeping threads take 30 to 90 us to wake.
     """
     if function is None:
         return lambda function: jit(function, parallel=parallel, reassociate=reassociate, serial_below=serial_below)
-    if serial_below:
-        copy = FunctionType(function.__code__, function.__globals__)
-        copy.__qualname__ = f"{function.__qualname__}_serial"  # the disk cache goes by name
-        serial, threaded = (jit(f, parallel=f is function, reassociate=reassociate) for f in (copy, function))
+    if not parallel:
+        return _compiled(function, False, reassociate)
+    serial, threaded = _pair(function, reassociate)
 
-        @wraps(function)
-        def launch(*args):
-            return (serial if args[0].size < serial_below else threaded)(*args)
-        return launch
+    @wraps(function)
+    def launch(*args):
+        if (serial_below and args[0].size < serial_below) or threads.none:
+            serial(*args)
+        else:
+            threaded(*args)
+    return launch
+
+
+def _pair(function, reassociate=False):
+    """A loop compiled for one thread, and for all."""
+    copy = FunctionType(function.__code__, function.__globals__)
+    copy.__qualname__ = f"{function.__qualname__}_serial"  # the disk cache goes by name
+    return _compiled(copy, False, reassociate), _compiled(function, True, reassociate)
+
+
+def _compiled(function, parallel, reassociate):
     return njit(function, parallel=parallel, fastmath=_SAFE | {"reassoc"} if reassociate else _SAFE, **_OPTIONS)
 
 
@@ -67,9 +71,12 @@ def widened(*outputs):
 
         @wraps(kernel)
         def launch(*args):
-            halves = [isinstance(a, np.ndarray) and a.dtype in HALVES for a in args]
-            if True not in halves:
+            for a in args:
+                if type(a) is np.ndarray and a.dtype.itemsize == 2:
+                    break
+            else:
                 return kernel(*args)
+            halves = [type(a) is np.ndarray and a.dtype in HALVES for a in args]
             wide = [a if not half else np.empty_like(a, np.float32) if i in positions else a.astype(np.float32)
                     for i, (a, half) in enumerate(zip(args, halves, strict=True))]
             kernel(*wide)
@@ -86,12 +93,16 @@ def elementwise(*outputs):
     The loop gets its arrays flat, in memory order, and its parameters in the arrays' dtype.
     """
     def bind(loop):
-        compiled = jit(loop, serial_below=1 << 16)
+        serial, threaded = _pair(loop)
 
-        @widened(*outputs)
         @wraps(loop)
-        def launch(*args):
-            scalar = args[0].dtype.type
-            compiled(*[a.ravel("K") if isinstance(a, np.ndarray) else scalar(a) for a in args])
+        def launch(first, *others):
+            dtype = first.dtype
+            if dtype.itemsize == 2:
+                widened_launch(first, *others)
+                return
+            run = serial if first.size < _SERIAL or threads.none else threaded
+            run(first.ravel("K"), *[a.ravel("K") if type(a) is np.ndarray else dtype.type(a) for a in others])
+        widened_launch = widened(*outputs)(launch)
         return launch
     return bind
