@@ -216,17 +216,19 @@ class Job:
         self._drawn(self.out / f"{name}.png", title)
 
     def draw_errors(self, model, x, y, images=None, count=16):
-        """A classifier's confusion matrix, and the images (x itself unless given) that it was surest of and wrong."""
+        """A classifier's confusion matrix, and the images (x, where it is images) it was surest of and wrong about."""
         logits, actual = self.predict(model, x).cpu().numpy(), y.cpu().numpy()
         predicted = logits.argmax(1)
         self.draw(plots.confusion_matrix, "confusion", actual, predicted,
                   title="Test examples: the actual class and the predicted one")
+        if images is None and x.ndim > 2:
+            images = x.cpu()
         wrong = np.flatnonzero(predicted != actual)
         worst = wrong[np.argsort(logits[wrong, actual[wrong]] - logits[wrong].max(1))][:count]
-        if len(worst):
-            images = x.cpu().numpy() if images is None else np.asarray(images)
+        if images is not None and len(worst):
             captions = [f"{actual[i]} as {predicted[i]}" for i in worst]
-            self.draw(plots.images, "errors", images[worst].squeeze(), captions, title="The errors it was surest of")
+            shown = np.asarray(images)[worst].reshape(len(worst), *images.shape[-2:])
+            self.draw(plots.images, "errors", shown, captions, title="The errors it was surest of")
 
     def _drawn(self, path, title):
         self.pictures.append({"file": path.name, "title": title})
