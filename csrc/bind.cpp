@@ -7,6 +7,7 @@
 
 #include "kdl/backend.h"
 #include "kdl/error.h"
+#include "kdl/explain.h"
 #include "kdl/export.h"
 
 namespace py = pybind11;
@@ -174,6 +175,17 @@ void call(py::handle module, const Export& op, const py::args& positional, const
   }
 }
 
+// What the launchers say of themselves while function(*args, **kwargs) runs; its kernels are not started.
+std::string explain(const py::function& function, const py::args& args, const py::kwargs& kwargs) {
+  struct Listening {
+    std::string text;
+    Listening() { kdl::explanation() = &text; }
+    ~Listening() { kdl::explanation() = nullptr; }
+  } listening;
+  function(*args, **kwargs);
+  return listening.text;
+}
+
 }  // namespace
 
 PYBIND11_MODULE(KDL_MODULE, module) {
@@ -195,4 +207,6 @@ PYBIND11_MODULE(KDL_MODULE, module) {
   module.def("compute_capability", &kdl::compute_capability);
   module.def("set_option", &kdl::set_option);
   module.def("counter", &kdl::counter);
+  module.def("explain", &explain);
+  module.def("force_tile", [](const std::string& row, int splits) { kdl::forced_tile() = {row, splits}; });
 }

@@ -1,6 +1,7 @@
 """kdl: a deep-learning layer library on hand-written kernels, for NumPy and CuPy arrays, with torch's names."""
 from kdl import autograd, kernels
 from kdl.autograd import enable_grad, grad, is_grad_enabled, no_grad, set_grad_enabled
+from kdl.kernels import explain
 from kdl.ops.activation import (celu, celu_, hardshrink, prelu, relu, relu_, selu, selu_, sigmoid, sigmoid_, tanh,
                                 tanh_, threshold, threshold_)
 from kdl.ops.arrange import *
@@ -11,7 +12,8 @@ from kdl.ops.creation import *
 from kdl.ops.distance import *
 from kdl.ops.elementwise import *
 from kdl.ops.extremum import *
-from kdl.ops.gemm import addmm, baddbmm, bmm, dot, matmul, mm, mv, outer
+from kdl.ops.gemm import (addmm, baddbmm, bmm, dot, get_float32_matmul_precision, matmul, mm, mv, outer,
+                          set_float32_matmul_precision)
 from kdl.ops.indexing import *
 from kdl.ops.join import *
 from kdl.ops.maths import *

@@ -22,7 +22,7 @@ def errors(x, w, stride, padding, dilation, groups, last=False, bias=True):
     y = (x[0], w[0], *outputs)
     x, w, gy = [rng.standard_normal(shape).astype(np.float32) for shape in (x, w, y)]
     b = rng.standard_normal(len(w)).astype(np.float32) if bias else None
-    geometry, found = (stride, padding, dilation, groups), []
+    geometry, found = (stride, padding, dilation, groups, False), []
     for kernel, inputs, like in (("conv2d_forward", (x, w, b), gy), ("conv2d_backward_x", (gy, w), x),
                                  ("conv2d_backward_w", (x, gy), w)):
         exact = np.empty(like.shape)

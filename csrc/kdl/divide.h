@@ -26,4 +26,23 @@ struct Divider {
   }
 };
 
+// The same for numbers below 2^31.
+struct Divider32 {
+  uint32_t divisor, magic;
+  int shift1, shift2;
+
+  explicit Divider32(int64_t number) : divisor(number > 0 ? static_cast<uint32_t>(number) : 1) {
+    int log2_up = 0;
+    while ((uint64_t{1} << log2_up) < divisor) ++log2_up;
+    magic = static_cast<uint32_t>((((uint64_t{1} << log2_up) - divisor) << 32) / divisor + 1);
+    shift1 = log2_up < 1 ? log2_up : 1;
+    shift2 = log2_up < 1 ? 0 : log2_up - 1;
+  }
+
+  KDL_FN int quotient(int numerator) const {
+    const uint32_t n = static_cast<uint32_t>(numerator), high = static_cast<uint32_t>((static_cast<uint64_t>(magic) * n) >> 32);
+    return static_cast<int>((high + ((n - high) >> shift1)) >> shift2);
+  }
+};
+
 }  // namespace kdl

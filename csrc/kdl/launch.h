@@ -7,6 +7,7 @@
 
 #include "kdl/device.h"
 #include "kdl/error.h"
+#include "kdl/explain.h"
 #include "kdl/export.h"
 #include "kdl/type.h"
 
@@ -50,21 +51,34 @@ inline std::string_view source_file(std::string_view path) {
   return begin == path.npos ? path : path.substr(begin);
 }
 
+inline void explain_launch(const Launch& shape, std::string_view spelled) {
+  tell("  launch ", kernel_name(spelled), ": ", shape.blocks.x, " x ", shape.blocks.y, " blocks of ", shape.threads.x, " threads, ",
+       shape.shared_bytes, " bytes of dynamic shared memory\n");
+}
+
+// What launchers choose by.
+struct Device {
+  int multiprocessors;
+  int capability;    // 80 is 8.0
+  int shared_bytes;  // that a block may have
+};
+
 #if defined(__CUDACC__)
 
-// How many multiprocessors the current device has.
-inline int multiprocessors() {
-  int device = 0, count = 1;
-  if (cudaGetDevice(&device) == cudaSuccess) cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device);
-  return count;
+// The current device; one that can do nothing where there is none, so that the launch reports why.
+inline Device current_device() {
+  int device = 0, major = 0, minor = 0;
+  Device found{1, 0, 48 << 10};
+  if (cudaGetDevice(&device) != cudaSuccess) return found;
+  cudaDeviceGetAttribute(&found.multiprocessors, cudaDevAttrMultiProcessorCount, device);
+  cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+  cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device);
+  cudaDeviceGetAttribute(&found.shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  found.capability = major * 10 + minor;
+  return found;
 }
 
-// How many bytes of shared memory one block may have on the current device.
-inline int shared_bytes_per_block() {
-  int device = 0, bytes = 48 * 1024;
-  if (cudaGetDevice(&device) == cudaSuccess) cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
-  return bytes;
-}
+inline int shared_bytes_per_block() { return current_device().shared_bytes; }
 
 inline std::string explain(cudaError_t error) {
   std::string text = join(cudaGetErrorName(error), " (", cudaGetErrorString(error), ")");
@@ -111,6 +125,7 @@ inline void launch_untyped(const Launch& shape, const void* kernel, const char* 
 
 template <auto kernel, class... Params>
 void launch_typed(const Launch& shape, void (*)(Params...), typename Type<Params>::type... arguments) {
+  if (explanation()) return explain_launch(shape, __PRETTY_FUNCTION__);
   void* addresses[] = {const_cast<void*>(static_cast<const void*>(&arguments))...};
   launch_untyped(shape, reinterpret_cast<const void*>(kernel), __PRETTY_FUNCTION__, addresses);
 }
@@ -121,6 +136,8 @@ void launch_typed(const Launch& shape, void (*)(Params...), typename Type<Params
 #endif
 
 namespace kdl {
+
+inline int multiprocessors() { return current_device().multiprocessors; }
 
 template <auto kernel, class... Args> void launch(const Launch& shape, const Args&... args) { launch_typed<kernel>(shape, kernel, args...); }
 

@@ -1,125 +1,111 @@
-// A block's share of a matrix product, for gemm.cu and conv.cu: two operand tiles in shared memory, a square of sums in registers.
-//
-// Operands come through copies: `load(k0)` brings one tile step into registers, `store(tile)` puts it into shared memory. Between the
-// two the block multiplies the step before, so that the loads' latency is hidden; two buffers make one barrier per step enough.
+// Matrix products by tiles, for gemm.cu and conv.cu: the product as its kernels see it, a block's share of it, and the end of the sums.
+// tile_simt.h and tile_mma.h multiply; a family brings its operands (where element (x, k) lies, or that it is zero) and its output.
 #pragma once
 #include "kdl/dispatch.h"
 #include "kdl/launch.h"
 
 namespace kdl {
 
-// Rows and columns of the output tile, depth of a step, and what one thread computes of it.
-template <int BM_, int BN_, int BK_, int TM_, int TN_> struct TileShape {
-  static constexpr int BM = BM_, BN = BN_, BK = BK_, TM = TM_, TN = TN_, threads = (BM / TM) * (BN / TN);
-  static constexpr int vector = 4;  // shared memory is read four elements at a time
-  static_assert(TM % vector == 0 && TN % vector == 0 && BM % TM == 0 && BN % TN == 0, "a thread owns whole groups of four rows and columns");
-  static_assert(threads % 32 == 0 && threads <= 1024, "a block is made of whole warps");
+// out = a b for `batches` pairs of matrices: a is (M, K), b is (K, N). With more than one split, split s adds up only its own stretch of k
+// and leaves it in partial[s][batch][m][n]; add_splits_kernel finishes.
+template <class T_, class Operand_, class Output_> struct Product {
+  using T = T_;
+  using A = compute_t<T>;
+  using Operand = Operand_;
+  using Output = Output_;
+
+  Operand a, b;  // x is m in a, n in b
+  Output out;
+  int M, N, K, batches;
+  int splits = 1, k_per_split = 0;
+  A* partial = nullptr;
 };
 
-// A few neighbours, loaded in one instruction where their address is aligned.
+// A few neighbours, loaded or stored in one instruction where their address is aligned.
 template <class T, int n> struct alignas(sizeof(T) * n < 16 ? sizeof(T) * n : 16) Vector {
   T item[n];
 };
 
-// Where a thread's elements of a BX x BK tile begin, when every thread carries `width` neighbours along k or along x.
-template <int BX, int BK, int threads> struct TilePlace {
-  static constexpr int width = BX * BK / threads;
-  static_assert(width * threads == BX * BK && BX % width == 0 && BK % width == 0, "every thread must carry the same number of neighbours");
+// The blocks that may share a multiprocessor when each thread has this many registers: the second argument of __launch_bounds__.
+constexpr int blocks_within(int registers, int threads) { return 65536 / (registers * threads); }
 
-  int x, k;
-  bool along_k;
-
-  KDL_FN explicit TilePlace(bool along_k) : along_k(along_k) {
-    const int first = threadIdx.x * width;
-    x = along_k ? first / BK : first % BX;
-    k = along_k ? first % BK : first / BX;
-  }
-
-  template <class A, class T, int pitch> KDL_FN void store(A (*tile)[pitch], const T* held) const {
-#pragma unroll
-    for (int i = 0; i < width; ++i) {
-      if (along_k) tile[k + i][x] = to_compute(held[i]);
-      else tile[k][x + i] = to_compute(held[i]);
-    }
-  }
-};
-
-// The output tile of a block: groups of 8 tile rows, each walked column by column, so that L2 keeps the operands of neighbours.
-struct TileOrder {
+// The output tile of a block and its stretch of k. Tiles go in groups of 8 tile rows, each walked column by column, so that L2 keeps the
+// operands of neighbours; then batches; the splits are the grid's second dimension.
+template <class Shape> struct BlockTile {
   static constexpr int group = 8;
-  int m_tiles, n_tiles;
+  int m0, n0, batch, k_begin, k_end;
 
-  KDL_FN void place(int tile, int* m, int* n) const {
-    const int per_group = group * n_tiles, first = tile / per_group * group, within = tile % per_group;
+  template <class P> KDL_FN explicit BlockTile(const P& p) {
+    const int m_tiles = (p.M + Shape::BM - 1) / Shape::BM, n_tiles = (p.N + Shape::BN - 1) / Shape::BN, tiles = m_tiles * n_tiles;
+    batch = blockIdx.x / tiles;
+    const int tile = blockIdx.x % tiles, first = tile / (group * n_tiles) * group, within = tile % (group * n_tiles);
     const int rows = m_tiles - first < group ? m_tiles - first : group;
-    *m = first + within % rows;
-    *n = within / rows;
+    m0 = (first + within % rows) * Shape::BM;
+    n0 = within / rows * Shape::BN;
+    k_begin = blockIdx.y * p.k_per_split;
+    k_end = p.splits == 1 || p.K - k_begin < p.k_per_split ? p.K : k_begin + p.k_per_split;
   }
 };
 
-// The sums of one thread: element (i, j) belongs to row(i), column(j) of the tile. Groups of four rows lie BM / (TM / 4) apart, so that
-// the threads of a warp read shared memory without bank conflicts.
-template <class A, class Shape> struct TileSum {
-  A item[Shape::TM][Shape::TN] = {};
-
-  KDL_FN static int row(int i) {
-    return threadIdx.x / (Shape::BN / Shape::TN) * Shape::vector + i / Shape::vector * (Shape::BM / (Shape::TM / Shape::vector)) + i % Shape::vector;
+// Writes a thread's sums, whose elements (i, j) belong to row(i), column(j) of the tile; columns come in pairs of neighbours. What depends on
+// the row or the column alone is found once.
+template <class Sum, class P, class Block> KDL_FN void store_sum(const Sum& sum, const P& p, const Block& block) {
+  using T = typename P::T;
+  if (p.splits > 1) {
+    typename P::A* to = p.partial + (static_cast<int64_t>(blockIdx.y) * p.batches + block.batch) * p.M * p.N;
+#pragma unroll
+    for (int i = 0; i < Sum::rows; ++i)
+#pragma unroll
+      for (int j = 0; j < Sum::columns; ++j) {
+        const int m = block.m0 + sum.row(i), n = block.n0 + sum.column(j);
+        if (m < p.M && n < p.N) to[static_cast<int64_t>(m) * p.N + n] = sum.at(i, j);
+      }
+    return;
   }
-  KDL_FN static int column(int j) {
-    return threadIdx.x % (Shape::BN / Shape::TN) * Shape::vector + j / Shape::vector * (Shape::BN / (Shape::TN / Shape::vector)) + j % Shape::vector;
+  int64_t columns[Sum::columns];
+  typename P::A biases[Sum::columns];
+#pragma unroll
+  for (int j = 0; j < Sum::columns; ++j) {
+    const int n = block.n0 + sum.column(j);
+    columns[j] = n < p.N ? p.out.column(n) : -1;
+    biases[j] = n < p.N ? p.out.column_bias(block.batch, n) : 0;
   }
-
-  template <int pitch_a, int pitch_b> KDL_FN void multiply(const A (*a)[pitch_a], const A (*b)[pitch_b]) {
 #pragma unroll
-    for (int k = 0; k < Shape::BK; ++k) {
-      A va[Shape::TM], vb[Shape::TN];
+  for (int i = 0; i < Sum::rows; ++i) {
+    const int m = block.m0 + sum.row(i);
+    if (m >= p.M) continue;
+    T* const row = p.out.data + p.out.row(block.batch, m);
+    const typename P::A bias = p.out.row_bias(block.batch, m);
 #pragma unroll
-      for (int i = 0; i < Shape::TM; ++i) va[i] = a[k][row(i)];
-#pragma unroll
-      for (int j = 0; j < Shape::TN; ++j) vb[j] = b[k][column(j)];
-#pragma unroll
-      for (int i = 0; i < Shape::TM; ++i)
-#pragma unroll
-        for (int j = 0; j < Shape::TN; ++j) item[i][j] += va[i] * vb[j];
-    }
-  }
-};
-
-// sum += a[:, k_begin:k_end] b[k_begin:k_end, :], in ascending k. All threads of the block take part.
-template <class A, class Shape, class CopyA, class CopyB>
-KDL_FN void multiply_tiles(CopyA& copy_a, CopyB& copy_b, int k_begin, int k_end, TileSum<A, Shape>& sum) {
-  constexpr int pitch_a = Shape::BM + Shape::vector, pitch_b = Shape::BN + Shape::vector;  // padded: stores along k hit other banks
-  using TilesA = A[2][Shape::BK][pitch_a];
-  using TilesB = A[2][Shape::BK][pitch_b];
-  KDL_SHARED(TilesA, tile_a);
-  KDL_SHARED(TilesB, tile_b);
-  if (k_begin >= k_end) return;
-  copy_a.load(k_begin);
-  copy_b.load(k_begin);
-  copy_a.store(tile_a[0]);
-  copy_b.store(tile_b[0]);
-  __syncthreads();
-  for (int k0 = k_begin, buffer = 0; k0 < k_end; k0 += Shape::BK, buffer ^= 1) {
-    const bool more = k0 + Shape::BK < k_end;
-    if (more) {
-      copy_a.load(k0 + Shape::BK);
-      copy_b.load(k0 + Shape::BK);
-    }
-    sum.multiply(tile_a[buffer], tile_b[buffer]);
-    if (more) {
-      copy_a.store(tile_a[buffer ^ 1]);
-      copy_b.store(tile_b[buffer ^ 1]);
-      __syncthreads();
+    for (int j = 0; j < Sum::columns; j += 2) {
+      const T first = p.out.finish(sum.at(i, j) + bias + biases[j]), second = p.out.finish(sum.at(i, j + 1) + bias + biases[j + 1]);
+      if (p.out.pairs) {
+        if (columns[j] >= 0) *reinterpret_cast<Vector<T, 2>*>(row + columns[j]) = {first, second};
+      } else {
+        if (columns[j] >= 0) row[columns[j]] = first;
+        if (columns[j + 1] >= 0) row[columns[j + 1]] = second;
+      }
     }
   }
 }
 
-// Modelled cost of a tile shape: rounds of blocks over the multiprocessors, times what one block multiplies and loads. The cheapest legal
-// row of a tile table is taken.
-inline int64_t tile_cost(int64_t M, int64_t N, int64_t batches, int BM, int BN, int multiprocessors) {
-  constexpr int load_cost = 16;  // in multiply-adds, for one element of an operand
-  const int64_t blocks = batches * ((M + BM - 1) / BM) * ((N + BN - 1) / BN);
-  return (blocks + multiprocessors - 1) / multiprocessors * (static_cast<int64_t>(BM) * BN + load_cost * (BM + BN));
+// out = the partial sums of the splits, added in ascending order.
+template <class P> __global__ void __launch_bounds__(256) add_splits_kernel(P p) {
+  const int64_t each = static_cast<int64_t>(p.M) * p.N, all = each * p.batches, at = static_cast<int64_t>(blockIdx.x) * 256 + threadIdx.x;
+  if (at >= all) return;
+  typename P::A sum = 0;
+  for (int split = 0; split < p.splits; ++split) sum += p.partial[split * all + at];
+  const int batch = static_cast<int>(at / each), m = static_cast<int>(at % each / p.N), n = static_cast<int>(at % p.N);
+  p.out.data[p.out.row(batch, m) + p.out.column(n)] = p.out.finish(sum + p.out.row_bias(batch, m) + p.out.column_bias(batch, n));
+}
+
+template <class P> void add_splits(const P& p, Stream stream) {
+  if (p.splits > 1) launch<add_splits_kernel<P>>({blocks_for(static_cast<int64_t>(p.M) * p.N * p.batches, 256), 256, stream}, p);
+}
+
+template <class Shape, class P> dim3 tile_grid(const P& p) {
+  const int64_t m_tiles = (p.M + Shape::BM - 1) / Shape::BM, n_tiles = (p.N + Shape::BN - 1) / Shape::BN;
+  return dim3(blocks_for(m_tiles * n_tiles * p.batches, 1), static_cast<unsigned>(p.splits));
 }
 
 }  // namespace kdl

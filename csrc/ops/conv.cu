@@ -1,101 +1,37 @@
 // What     conv2d forward, backward_x and backward_w as implicit matrix products, with groups; depthwise convolutions (one filter per
-//          channel) directly. Transposed convolution is backward_x called as a forward. No im2col matrix is ever written.
+//          channel) directly. Transposed convolution is backward_x called as a forward. No im2col matrix is ever written. conv2d_mma on the
+//          tensor cores for float16, bfloat16 and, where the caller allows TF32, float32; conv2d_simt for the rest.
 // Maths    y[n,k,p,q] = sum over c,r,s of x[n, c, p stride - padding + r dilation, ...] w[k,c,r,s] + b[k]; backward_x and backward_w are its
 //          adjoints in x and in w. 2 N K P Q C R S / groups FLOPs each.
-// Traffic  least: x, w and y once. An image tile is read R S times, mostly from L1 and L2. Bound by arithmetic from C of about 32 on.
-// Tiling   conv_tiles.inc. Products: forward filters x pixels over (c,r,s); backward_x channels x pixels over (k,r,s), once per phase of
-//          the stride, with only the taps that meet the phase, so no zero is inserted or multiplied; backward_w filters x (c,r,s) over pixels,
-//          split over blocks whose partial sums are added in order. Channels-last swaps the tile's sides, so stores stay contiguous.
-// Numerics float16 and bfloat16 are summed in float, float64 in double; every sum has one fixed order.
-// Limits   contiguous or channels-last, all arrays alike; N P Q and N H W below 2^31.
+// Traffic  least: x, w and y once. A product of M x N over K reads ceil(N / BN) M K + ceil(M / BM) N K elements, less what lies outside the
+//          image, mostly from L1 and L2; backward_w in S splits writes and reads S floats for each of gw. Bound by arithmetic from C of about 32 on.
+// Tiling   conv_tiles.inc; kdl/tile_mma.h and kdl/tile_simt.h say how a block multiplies. Products: forward positions x filters over (c,r,s);
+//          backward_x positions x channels over (k,r,s), once per phase of the stride, with only the taps that meet the phase, so no zero is
+//          inserted or multiplied; backward_w filters x (c,r,s) over positions, split over blocks. Contiguous arrays swap the sides of
+//          forward and backward_x, so that stores stay contiguous.
+// Numerics float16 and bfloat16 are summed in float, float64 in double; fp32 is true fp32 unless TF32 is asked for; every sum has one fixed
+//          order, the splits' too.
+// Limits   contiguous or channels-last, all arrays alike; N P Q and N H W below 2^31. Tensor cores load 16 bytes at a time where 8 halves (4
+//          floats) are neighbours: channels-last with channels in eights, or 1 x 1 filters; else element by element.
 // Measured not yet on hardware.
 #include "conv_operands.h"
+#include "kdl/choose.h"
 #include "kdl/reduce.h"
+#include "kdl/tile_mma.h"
+#include "kdl/tile_simt.h"
 
 namespace kdl::conv {
 
 // --- device ---
 
-// Where the pixels of a product's result lie: pixel (n, i, j) of row `channel` at n, channel, i * h + first_h, j * w + first_w.
-struct Result {
-  ImageStrides at;
-  int step_h, first_h, step_w, first_w;
-  int64_t group;  // elements from one group's channels to the next's
-
-  KDL_FN int64_t pixel(int n, int i, int j) const { return n * at.n + (i * step_h + first_h) * at.h + (j * step_w + first_w) * at.w; }
-};
-
-// out[n, channel, i, j] = sum over taps of windows[n, i, j, tap] weight[channel, tap], + bias: forward, and each phase of backward_x.
-template <class T, class Shape, bool channels_last>
-__global__ void __launch_bounds__(Shape::threads)
-    conv2d_pixels_kernel(const T* image, const T* weight, const T* bias, T* out, Windows windows, WeightView view, Result result,
-                         int64_t image_group, int64_t weight_group, TileOrder order) {
-  const int tiles = order.m_tiles * order.n_tiles, group = blockIdx.x / tiles;
-  int m0, n0;
-  order.place(blockIdx.x % tiles, &m0, &n0);
-  m0 *= Shape::BM;
-  n0 *= Shape::BN;
-  constexpr int pixel_side = channels_last ? Shape::BM : Shape::BN, channel_side = channels_last ? Shape::BN : Shape::BM;
-  const int pixel0 = channels_last ? m0 : n0, channel0 = channels_last ? n0 : m0;
-  PixelCopy<T, pixel_side, Shape::BK, Shape::threads> pixels(windows, image + group * image_group, pixel0);
-  WeightCopy<T, channel_side, Shape::BK, Shape::threads> weights(view, weight + group * weight_group, channel0);
-  TileSum<compute_t<T>, Shape> sum;
-  if constexpr (channels_last) multiply_tiles(pixels, weights, 0, windows.tap_count, sum);
-  else multiply_tiles(weights, pixels, 0, windows.tap_count, sum);
-
-  constexpr int pixel_items = channels_last ? Shape::TM : Shape::TN, channel_items = channels_last ? Shape::TN : Shape::TM;
-#pragma unroll
-  for (int a = 0; a < pixel_items; ++a) {
-    const int pixel = pixel0 + (channels_last ? sum.row(a) : sum.column(a));
-    if (pixel >= windows.pixel_count) continue;
-    int n, i, j;
-    windows.pixels(pixel, &n, &i, &j);
-    T* at = out + group * result.group + result.pixel(n, i, j);
-#pragma unroll
-    for (int b = 0; b < channel_items; ++b) {
-      const int channel = channel0 + (channels_last ? sum.column(b) : sum.row(b));
-      if (channel >= view.X) continue;
-      const compute_t<T> value = channels_last ? sum.item[a][b] : sum.item[b][a];
-      at[channel * result.at.c] = from_compute<T>(bias ? value + to_compute(bias[group * view.X + channel]) : value);
-    }
-  }
+template <class Shape, int registers, class P>
+__global__ void __launch_bounds__(Shape::threads, blocks_within(registers, Shape::threads)) conv2d_simt_kernel(const __grid_constant__ P product) {
+  multiply_simt<Shape>(product);
 }
 
-// partial[split][filter][tap] = sum over the split's pixels of gy[filter, pixel] windows[pixel, tap].
-template <class T, class Shape, bool channels_last>
-__global__ void __launch_bounds__(Shape::threads)
-    conv2d_backward_w_kernel(const T* gy, const T* image, compute_t<T>* partial, WeightView gradient, Windows windows, int64_t gy_group,
-                             int64_t image_group, TileOrder order, int groups, int pixels_per_split) {
-  const int tiles = order.m_tiles * order.n_tiles, group = blockIdx.x / tiles;
-  int m0, n0;
-  order.place(blockIdx.x % tiles, &m0, &n0);
-  m0 *= Shape::BM;
-  n0 *= Shape::BN;
-  const int begin = blockIdx.y * pixels_per_split, left = windows.pixel_count - begin;
-  WeightCopy<T, Shape::BM, Shape::BK, Shape::threads> gradients(gradient, gy + group * gy_group, m0);
-  TapCopy<T, Shape::BN, Shape::BK, Shape::threads, channels_last> taps(windows, image + group * image_group, n0);
-  TileSum<compute_t<T>, Shape> sum;
-  multiply_tiles(gradients, taps, begin, begin + (left < pixels_per_split ? left : pixels_per_split), sum);
-
-  compute_t<T>* out = partial + (static_cast<int64_t>(blockIdx.y) * groups + group) * gradient.X * windows.tap_count;
-#pragma unroll
-  for (int i = 0; i < Shape::TM; ++i) {
-    const int filter = m0 + sum.row(i);
-#pragma unroll
-    for (int j = 0; j < Shape::TN; ++j) {
-      const int tap = n0 + sum.column(j);
-      if (filter < gradient.X && tap < windows.tap_count) out[static_cast<int64_t>(filter) * windows.tap_count + tap] = sum.item[i][j];
-    }
-  }
-}
-
-// gw = the sum of the splits' partial sums, added in ascending order.
-template <class T> __global__ void __launch_bounds__(256) add_splits_kernel(const compute_t<T>* partial, T* gw, int64_t n, int splits) {
-  const int64_t i = static_cast<int64_t>(blockIdx.x) * 256 + threadIdx.x;
-  if (i >= n) return;
-  compute_t<T> sum = 0;
-  for (int split = 0; split < splits; ++split) sum += partial[split * n + i];
-  gw[i] = from_compute<T>(sum);
+template <class Shape, int registers, class P>
+__global__ void __launch_bounds__(Shape::threads, blocks_within(registers, Shape::threads)) conv2d_mma_kernel(const __grid_constant__ P product) {
+  multiply_mma<Shape>(product);
 }
 
 // Depthwise forward and backward_x: one thread per element of the result. Filter `channel * multiplier + m` belongs to `channel`.
@@ -181,6 +117,8 @@ struct Sizes {
   bool channels_last;
 
   bool is_depthwise() const { return groups == C && groups > 1; }
+  int channels() const { return C / groups; }
+  int filters() const { return K / groups; }
 };
 
 Sizes sizes_of(const Array& x, const Array& w, const Array& y, Integers stride, Integers padding, Integers dilation, int64_t groups) {
@@ -199,58 +137,64 @@ Sizes sizes_of(const Array& x, const Array& w, const Array& y, Integers stride, 
           narrow(padding[0]),   narrow(padding[1]),   narrow(dilation[0]),  narrow(dilation[1]), last};
 }
 
-// The row of conv_tiles.inc with the least modelled cost for `batches` products of M x N: body(Type<TileShape>{}) launches it.
-template <class Body> void with_best_tile(int64_t M, int64_t N, int64_t batches, Body body) {
-  const int sms = multiprocessors();
-  int64_t least = -1;
-#define KDL_CONV_SIMT(BM, BN, ...) \
-  if (const int64_t cost = tile_cost(M, N, batches, BM, BN, sms); least < 0 || cost < least) least = cost;
+// The row of conv_tiles.inc for a product of these sizes. The workspace and the launch ask the same question.
+template <class T> TileChoice choose(const TileChooser::Sizes& sizes, int most_splits, bool tf32) {
+  using namespace tile_types;
+  TileChooser chooser(sizes, sizeof(T), most_splits);
+#define KDL_CONV_SIMT(TYPES, BM, BN, BK, TM, TN, REGISTERS) \
+  chooser.consider("conv2d_simt " #BM "x" #BN "x" #BK, {BM, BN, BK, 1}, is_among<T>(TYPES) ? "" : "it has no instance of this type");
+#define KDL_CONV_MMA(BM, BN, BK, WM, WN, STAGES, REGISTERS)                                                                                     \
+  chooser.consider("conv2d_mma " #BM "x" #BN "x" #BK, {BM, BN, MmaShape<BM, BN, BK, WM, WN, STAGES>::template depth<T>, sizeof(T) == 2 ? 8 : 4}, \
+                   chooser.mma_obstacle(sizeof(T) == 2, sizeof(T) == 4, tf32, mma_shared_bytes<T, MmaShape<BM, BN, BK, WM, WN, STAGES>>()));
 #include "conv_tiles.inc"
 #undef KDL_CONV_SIMT
-#define KDL_CONV_SIMT(BM, BN, ...) \
-  if (tile_cost(M, N, batches, BM, BN, sms) == least) return body(Type<TileShape<BM, BN, __VA_ARGS__>>{});
+#undef KDL_CONV_MMA
+  return chooser.best();
+}
+
+constexpr int most_splits = 64;  // of backward_w, whose results are small and whose sums are long
+
+template <class T> void multiply(ConvProduct<T> p, const TileChoice& choice, Workspace workspace, Stream stream) {
+  using namespace tile_types;
+  p.a.vector = vector_of(p.a);
+  p.b.vector = vector_of(p.b);
+  p.out.pairs = stores_pairs(p.out);
+  p.splits = choice.splits;
+  p.k_per_split = choice.k_per_split;
+  p.partial = static_cast<compute_t<T>*>(workspace.data);
+  int row = 0;
+#define KDL_CONV_SIMT(TYPES, BM, BN, BK, TM, TN, REGISTERS)                                                             \
+  if constexpr (is_among<T>(TYPES)) {                                                                                   \
+    using Shape = SimtShape<BM, BN, BK, TM, TN>;                                                                        \
+    if (row == choice.row) launch<conv2d_simt_kernel<Shape, REGISTERS, ConvProduct<T>>>({tile_grid<Shape>(p), Shape::threads, stream}, p); \
+  }                                                                                                                     \
+  ++row;
+#define KDL_CONV_MMA(BM, BN, BK, WM, WN, STAGES, REGISTERS)                                                             \
+  if constexpr (sizeof(T) <= 4) {                                                                                       \
+    using Shape = MmaShape<BM, BN, BK, WM, WN, STAGES>;                                                                 \
+    constexpr size_t shared = mma_shared_bytes<T, Shape>();                                                             \
+    if (row == choice.row) launch<conv2d_mma_kernel<Shape, REGISTERS, ConvProduct<T>>>({tile_grid<Shape>(p), Shape::threads, stream, shared}, p); \
+  }                                                                                                                     \
+  ++row;
 #include "conv_tiles.inc"
 #undef KDL_CONV_SIMT
+#undef KDL_CONV_MMA
+  add_splits(p, stream);
 }
 
-Split3 split_taps(const Sizes& z, int channels, int R, int S) {
-  return z.channels_last ? Split3(S, channels) : Split3(R, S);
-}
-
-template <class T> bool gathers_vectors(const Windows& windows, const T* image, int channels, int width) {
-  return windows.channels_last && channels % width == 0 && windows.at.w % width == 0 &&
-         reinterpret_cast<uintptr_t>(image) % (width * sizeof(T) < 16 ? width * sizeof(T) : 16) == 0;
-}
-
+// One product of forward or backward_x, positions x channels; its sides are swapped where the channels do not lie last.
 template <class T>
-void launch_pixels(const T* image, const T* weight, const T* bias, T* out, Windows windows, int image_channels, const WeightView& view,
-                   const Result& result, int64_t image_group, int64_t weight_group, const Sizes& z, Stream stream) {
-  const int64_t M = z.channels_last ? windows.pixel_count : view.X, N = z.channels_last ? view.X : windows.pixel_count;
-  with_best_tile(M, N, z.groups, [&](auto shape) {
-    using Shape = typename decltype(shape)::type;
-    const TileOrder order{static_cast<int>((M + Shape::BM - 1) / Shape::BM), static_cast<int>((N + Shape::BN - 1) / Shape::BN)};
-    const unsigned blocks = blocks_for(static_cast<int64_t>(order.m_tiles) * order.n_tiles * z.groups, 1);
-    windows.vectors = gathers_vectors(windows, image, image_channels, TilePlace<Shape::BM, Shape::BK, Shape::threads>::width);
-    const ::kdl::Launch launch_shape(blocks, Shape::threads, stream);
-    if (z.channels_last)
-      launch<conv2d_pixels_kernel<T, Shape, true>>(launch_shape, image, weight, bias, out, windows, view, result, image_group, weight_group, order);
-    else
-      launch<conv2d_pixels_kernel<T, Shape, false>>(launch_shape, image, weight, bias, out, windows, view, result, image_group, weight_group, order);
-  });
+void multiply_positions(const WalkOperand<T>& image, const WalkOperand<T>& weight, T* out, const Walk& positions, const Walk& channels, int64_t out_group,
+                        const T* bias, const Sizes& z, bool tf32, Stream stream) {
+  const bool last = z.channels_last;
+  const WalkOutput<T> output{out, last ? positions : channels, last ? channels : positions, out_group, bias, !last, false};
+  const int M = output.rows.count, N = output.columns.count, K = weight.k.count;
+  const ConvProduct<T> product{last ? image : weight, last ? weight : image, output, M, N, K, z.groups};
+  multiply<T>(product, choose<T>({M, N, K, z.groups}, 1, tf32), {}, stream);
 }
 
-Windows forward_windows(const Array& x, const Sizes& z) {
-  const int channels = z.C / z.groups;
-  return {ImageStrides(x),
-          {z.stride_h, -z.padding_h, z.dilation_h, z.H},
-          {z.stride_w, -z.padding_w, z.dilation_w, z.W},
-          Split3(z.P, z.Q),
-          split_taps(z, channels, z.R, z.S),
-          z.N * z.P * z.Q,
-          channels * z.R * z.S,
-          z.channels_last,
-          false};
-}
+Axis axis_h(const Sizes& z) { return {z.P, z.stride_h, -z.padding_h, z.R, z.dilation_h}; }
+Axis axis_w(const Sizes& z) { return {z.Q, z.stride_w, -z.padding_w, z.S, z.dilation_w}; }
 
 // `over` is the one of the arrays that the threads run over.
 Depthwise depthwise(const Array& x, const Array& w, const Array& y, const Sizes& z, const Array& over) {
@@ -259,7 +203,7 @@ Depthwise depthwise(const Array& x, const Array& w, const Array& y, const Sizes&
 }
 
 void conv2d_forward(const Array& x, const Array& w, OptionalArray b, const Array& y, Integers stride, Integers padding, Integers dilation,
-                    int64_t groups, Stream stream) {
+                    int64_t groups, bool tf32, Stream stream) {
   const Sizes z = sizes_of(x, w, y, stride, padding, dilation, groups);
   expect(!b || (b->dtype == x.dtype && b->ndim == 1 && b->shape[0] == z.K && b->is_contiguous()), "b must have one element per filter, w ", w);
   if (y.size() == 0) return;
@@ -271,12 +215,13 @@ void conv2d_forward(const Array& x, const Array& w, OptionalArray b, const Array
                                           depthwise(x, w, y, z, y), y.size());
       return;
     }
-    const Windows windows = forward_windows(x, z);
-    const int filters = z.K / z.groups, channels = z.C / z.groups;
-    const WeightView view{w.shape[0] ? windows.tap_count : 0, 0, 0, 0, windows.taps, filters, windows.tap_count, true};
-    const Result result{ImageStrides(y), 1, 0, 1, 0, filters * y.strides[1]};
-    launch_pixels(x.as<const T>(), w.as<const T>(), bias, y.as<T>(), windows, channels, view, result, channels * x.strides[1],
-                  static_cast<int64_t>(filters) * windows.tap_count, z, stream);
+    const ImageStrides image(x), weight(w), result(y);
+    const Walk taps = walk_of_taps(z.channels(), axis_h(z), axis_w(z), image, z.channels_last);
+    const Walk filters = walk_of_channels(z.filters(), weight.n), windows = walk_of_positions(z.N, axis_h(z), axis_w(z), image);
+    const WalkOperand<T> pixels{x.as<const T>(), windows, taps, z.channels() * image.c, z.H, z.W, 1, z.channels_last};
+    const WalkOperand<T> weights{w.as<const T>(), filters, walk_of_weights(taps, weight.c, weight.h, weight.w), z.filters() * weight.n, 1, 1, 1, true};
+    multiply_positions<T>(pixels, weights, y.as<T>(), walk_of_positions(z.N, {z.P, 1, 0, 1, 0}, {z.Q, 1, 0, 1, 0}, result),
+                          walk_of_channels(z.filters(), result.c), z.filters() * result.c, bias, z, tf32, stream);
   });
 }
 
@@ -296,31 +241,21 @@ Phase phase_of(int first, int stride, int padding, int dilation, int taps) {
           tap_step * dilation / stride};
 }
 
-template <class T> void backward_x_phase(const Array& gy, const Array& w, const Array& gx, const Sizes& z, int h0, int w0, Stream stream) {
+template <class T> void backward_x_phase(const Array& gy, const Array& w, const Array& gx, const Sizes& z, int h0, int w0, bool tf32, Stream stream) {
   const Phase ph = phase_of(h0, z.stride_h, z.padding_h, z.dilation_h, z.R), pw = phase_of(w0, z.stride_w, z.padding_w, z.dilation_w, z.S);
   const int rows = (z.H - h0 + z.stride_h - 1) / z.stride_h, columns = (z.W - w0 + z.stride_w - 1) / z.stride_w;
-  const int filters = z.K / z.groups, channels = z.C / z.groups, R = ph.count, S = pw.count;
-  const ImageStrides at(w);
-  const Split3 taps = split_taps(z, filters, R > 0 ? R : 1, S > 0 ? S : 1);
-  const Windows windows{ImageStrides(gy),
-                        {1, ph.first_output, -ph.output_step, z.P},
-                        {1, pw.first_output, -pw.output_step, z.Q},
-                        Split3(rows, columns),
-                        taps,
-                        z.N * rows * columns,
-                        filters * R * S,  // 0 taps: the product is empty and the phase is filled with zeros
-                        z.channels_last,
-                        false};
-  const int64_t k = at.n, r = at.h * ph.tap_step, s = at.w * pw.tap_step;
-  const WeightView view{at.c,  z.channels_last ? r : k, z.channels_last ? s : r, z.channels_last ? k : s, taps, channels, windows.tap_count,
-                        false};
-  const Result result{ImageStrides(gx), z.stride_h, h0, z.stride_w, w0, channels * gx.strides[1]};
-  launch_pixels<T>(gy.as<const T>(), w.as<const T>() + ph.first_tap * at.h + pw.first_tap * at.w, nullptr, gx.as<T>(), windows, filters, view,
-                   result, filters * gy.strides[1], filters * at.n, z, stream);
+  const Axis h{rows, 1, ph.first_output, ph.count, -ph.output_step}, v{columns, 1, pw.first_output, pw.count, -pw.output_step};
+  const ImageStrides image(gy), weight(w), result(gx);
+  const Walk taps = walk_of_taps(z.filters(), h, v, image, z.channels_last);  // none: the product is empty and the phase is filled with zeros
+  const WalkOperand<T> pixels{gy.as<const T>(), walk_of_positions(z.N, h, v, image), taps, z.filters() * image.c, z.P, z.Q, 1, z.channels_last};
+  const WalkOperand<T> weights{w.as<const T>() + ph.first_tap * weight.h + pw.first_tap * weight.w, walk_of_channels(z.channels(), weight.c),
+                               walk_of_weights(taps, weight.n, weight.h * ph.tap_step, weight.w * pw.tap_step), z.filters() * weight.n, 1, 1, 1, false};
+  multiply_positions<T>(pixels, weights, gx.as<T>(), walk_of_positions(z.N, {rows, z.stride_h, h0, 1, 0}, {columns, z.stride_w, w0, 1, 0}, result),
+                        walk_of_channels(z.channels(), result.c), z.channels() * result.c, nullptr, z, tf32, stream);
 }
 
 void conv2d_backward_x(const Array& gy, const Array& w, const Array& gx, Integers stride, Integers padding, Integers dilation, int64_t groups,
-                       Stream stream) {
+                       bool tf32, Stream stream) {
   const Sizes z = sizes_of(gx, w, gy, stride, padding, dilation, groups);
   if (gx.size() == 0) return;
   dispatch_floating(gx, "gx", [&](auto type) {
@@ -331,64 +266,48 @@ void conv2d_backward_x(const Array& gy, const Array& w, const Array& gx, Integer
       return;
     }
     for (int h0 = 0; h0 < z.stride_h && h0 < z.H; ++h0)
-      for (int w0 = 0; w0 < z.stride_w && w0 < z.W; ++w0) backward_x_phase<T>(gy, w, gx, z, h0, w0, stream);
+      for (int w0 = 0; w0 < z.stride_w && w0 < z.W; ++w0) backward_x_phase<T>(gy, w, gx, z, h0, w0, tf32, stream);
   });
 }
 
-// How the pixels of backward_w are split over blocks: enough blocks for the whole device, at least `least_pixels` each.
-struct Splits {
-  int count, pixels;  // the last one may have fewer
-};
-
-Splits splits_of(const Sizes& z) {
-  constexpr int BK = 32, least_pixels = 16 * BK;  // BK: a multiple of every tile's depth, so that no step crosses a split
-  const int64_t pixels = static_cast<int64_t>(z.N) * z.P * z.Q, filters = z.K / z.groups, taps = static_cast<int64_t>(z.C / z.groups) * z.R * z.S;
-  const int64_t tiles = z.groups * ((filters + 63) / 64) * ((taps + 63) / 64), wanted = 2 * multiprocessors() / tiles, most = pixels / least_pixels;
-  const int64_t count = wanted < 1 || most < 1 ? 1 : wanted < most ? wanted : most;
-  const int64_t each = ((pixels + count - 1) / count + BK - 1) / BK * BK;
-  return {static_cast<int>((pixels + each - 1) / each), static_cast<int>(each)};
+template <class T> TileChoice choose_backward_w(const Sizes& z, bool tf32) {
+  return choose<T>({z.filters(), static_cast<int64_t>(z.channels()) * z.R * z.S, static_cast<int64_t>(z.N) * z.P * z.Q, z.groups}, most_splits, tf32);
 }
 
 int64_t conv2d_backward_w_workspace(const Array& x, const Array& gy, const Array& gw, Integers stride, Integers padding, Integers dilation,
-                                    int64_t groups) {
+                                    int64_t groups, bool tf32) {
   const Sizes z = sizes_of(x, gw, gy, stride, padding, dilation, groups);
-  if (gw.size() == 0 || gy.size() == 0 || z.is_depthwise()) return 0;
-  return splits_of(z).count * gw.size() * (gw.dtype == DType::f64 ? sizeof(double) : sizeof(float));
+  if (gw.size() == 0 || z.is_depthwise()) return 0;
+  int64_t bytes = 0;
+  dispatch_floating(gw, "gw", [&](auto type) {
+    using T = typename decltype(type)::type;
+    const int splits = choose_backward_w<T>(z, tf32).splits;
+    bytes = splits == 1 ? 0 : splits * gw.size() * static_cast<int64_t>(sizeof(compute_t<T>));
+  });
+  return bytes;
 }
 
 void conv2d_backward_w(const Array& x, const Array& gy, const Array& gw, Integers stride, Integers padding, Integers dilation, int64_t groups,
-                       Workspace workspace, Stream stream) {
+                       bool tf32, Workspace workspace, Stream stream) {
   const Sizes z = sizes_of(x, gw, gy, stride, padding, dilation, groups);
   if (gw.size() == 0) return;
   dispatch_floating(gw, "gw", [&](auto type) {
     using T = typename decltype(type)::type;
-    using A = compute_t<T>;
-    const int64_t pixels = static_cast<int64_t>(z.N) * z.P * z.Q;
     if (z.is_depthwise()) {
       launch<depthwise_backward_w_kernel<T, 256>>({dim3(z.K, z.R * z.S), 256, stream}, x.as<const T>(), gy.as<const T>(), gw.as<T>(),
-                                                  depthwise(x, gw, gy, z, gy), pixels);
+                                                  depthwise(x, gw, gy, z, gy), static_cast<int64_t>(z.N) * z.P * z.Q);
       return;
     }
-    const Windows windows = forward_windows(x, z);
-    const int filters = z.K / z.groups, channels = z.C / z.groups;
-    const Splits splits = pixels == 0 ? Splits{0, 0} : splits_of(z);
-    A* partial = static_cast<A*>(workspace.data);
-    const ImageStrides at(gy);
-    const WeightView gradient{at.c, at.n, at.h, at.w, windows.pixels, filters, windows.pixel_count, false};
-    if (splits.count > 0)
-      with_best_tile(filters, windows.tap_count, z.groups * splits.count, [&](auto shape) {
-        using Shape = typename decltype(shape)::type;
-        const TileOrder order{(filters + Shape::BM - 1) / Shape::BM, (windows.tap_count + Shape::BN - 1) / Shape::BN};
-        const unsigned tiles = blocks_for(static_cast<int64_t>(order.m_tiles) * order.n_tiles * z.groups, 1);
-        const ::kdl::Launch shape_of_launch(dim3(tiles, splits.count), Shape::threads, stream);
-        const auto start = [&](auto last) {
-          launch<conv2d_backward_w_kernel<T, Shape, last>>(shape_of_launch, gy.as<const T>(), x.as<const T>(), partial, gradient, windows,
-                                                           filters * at.c, channels * x.strides[1], order, z.groups, splits.pixels);
-        };
-        if (z.channels_last) start(std::true_type{});
-        else start(std::false_type{});
-      });
-    launch<add_splits_kernel<T>>({blocks_for(gw.size(), 256), 256, stream}, partial, gw.as<T>(), gw.size(), splits.count);
+    const ImageStrides image(x), gradient(gy), result(gw);
+    const Walk taps = walk_of_taps(z.channels(), axis_h(z), axis_w(z), image, z.channels_last), windows = walk_of_positions(z.N, axis_h(z), axis_w(z), image);
+    const Walk outputs = walk_of_positions(z.N, {z.P, 1, 0, 1, 0}, {z.Q, 1, 0, 1, 0}, gradient);
+    const WalkOperand<T> gradients{gy.as<const T>(), walk_of_channels(z.filters(), gradient.c), outputs, z.filters() * gradient.c, z.P, z.Q, 1,
+                                   !z.channels_last};
+    const WalkOperand<T> pixels{x.as<const T>(), taps, windows, z.channels() * image.c, z.H, z.W, 1, !z.channels_last};
+    const WalkOutput<T> output{gw.as<T>(), walk_of_channels(z.filters(), result.n), walk_of_weights(taps, result.c, result.h, result.w),
+                               z.filters() * result.n, nullptr, false, false};
+    const ConvProduct<T> product{gradients, pixels, output, z.filters(), taps.count, windows.count, z.groups};
+    multiply<T>(product, choose_backward_w<T>(z, tf32), workspace, stream);
   });
 }
 
@@ -407,9 +326,9 @@ void conv_backward_b(const Array& gy, const Array& gb, Stream stream) {
   });
 }
 
-KDL_EXPORT(conv2d_forward, "x", "w", "b", "y", "stride", "padding", "dilation", "groups")
-KDL_EXPORT(conv2d_backward_x, "gy", "w", "gx", "stride", "padding", "dilation", "groups")
-KDL_EXPORT_WITH_WORKSPACE(conv2d_backward_w, conv2d_backward_w_workspace, "x", "gy", "gw", "stride", "padding", "dilation", "groups")
+KDL_EXPORT(conv2d_forward, "x", "w", "b", "y", "stride", "padding", "dilation", "groups", "tf32")
+KDL_EXPORT(conv2d_backward_x, "gy", "w", "gx", "stride", "padding", "dilation", "groups", "tf32")
+KDL_EXPORT_WITH_WORKSPACE(conv2d_backward_w, conv2d_backward_w_workspace, "x", "gy", "gw", "stride", "padding", "dilation", "groups", "tf32")
 KDL_EXPORT(conv_backward_b, "gy", "gb")
 
 }  // namespace kdl::conv

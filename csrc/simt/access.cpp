@@ -13,6 +13,7 @@
 namespace simt {
 
 Traffic traffic;
+bool watches_accesses = false;
 
 namespace {
 
@@ -59,10 +60,11 @@ Cells shared_cells;
 std::vector<Cells> buffer_cells;  // by the buffer's number
 
 // "pack.h:21 (map.h:40)": the line of the access, and the line that it was inlined into.
-std::string source_line(const void* site) {
+std::string source_line(Site site) {
   Dl_info info;
-  if (!site || !dladdr(site, &info) || !info.dli_fname) return "unknown line";
-  const size_t offset = static_cast<const char*>(site) - 1 - static_cast<const char*>(info.dli_fbase);
+  if (!site.instruction) return describe(site.where);
+  if (!dladdr(site.instruction, &info) || !info.dli_fname) return "unknown line";
+  const size_t offset = static_cast<const char*>(site.instruction) - 1 - static_cast<const char*>(info.dli_fbase);
   char command[1024], line[256];
   std::snprintf(command, sizeof(command), "addr2line -i -s -e '%s' 0x%zx 2>/dev/null", info.dli_fname, offset);
   std::string text;
@@ -89,12 +91,12 @@ std::string author(const Access& access) {
   return kdl::join("thread ", access.thread);
 }
 
-template <class Place> [[noreturn]] void report(const char* finding, const Place& place, const char* relation, const Access* other, const void* site) {
+template <class Place> [[noreturn]] void report(const char* finding, const Place& place, const char* relation, const Access* other, Site site) {
   fail(kdl::join(finding, " at ", source_line(site), ": ", place(), other ? relation : "", other ? author(*other) : ""));
 }
 
 template <class Place>
-void check(Cells& cells, size_t offset, size_t bytes, bool is_write, bool starts_written, const char* memory, Place place, const void* site) {
+void check(Cells& cells, size_t offset, size_t bytes, bool is_write, bool starts_written, const char* memory, Place place, Site site) {
   Thread& thread = self();
   const Access now{launch_number, block.number, thread.clock.now(thread.lane), static_cast<uint16_t>(thread.linear)};
   cells.visit(offset, bytes, [&](Cell& cell, size_t at, size_t width) {
@@ -123,13 +125,15 @@ void begin_launch() { ++launch_number; }
 
 void forget_shared_accesses() { shared_cells.reset(shared_capacity()); }
 
-void note_access(const void* address, size_t bytes, bool is_write, const void* site) {
+void note_access(const void* address, size_t bytes, bool is_write, Site site) {
   const char* what = is_write ? "write" : "read";
   const SharedPlace shared = find_shared(address, bytes);
   if (shared.inside) {
     const auto place = [&] { return kdl::join("shared memory at offset ", shared.offset); };
     if (!shared.allocated)
       fail(kdl::join("out of bounds: ", what, " of ", bytes, " bytes at ", source_line(site), ": ", place(), ", outside what the kernel asked for"));
+    if (is_in_flight(shared.offset, bytes))
+      fail(kdl::join("race: ", what, " at ", source_line(site), ": ", place(), ", which a cp.async is still writing"));
     return check(shared_cells, shared.offset, bytes, is_write, false, shared_base(), place, site);
   }
   if (!is_device_memory(address)) return;  // a local variable, a parameter or a constant

@@ -88,11 +88,12 @@ void run(const Export& op, Value* values) {
 }
 
 int device_count() { return 1; }
-std::string compute_capability(int) { return "0.0"; }
+std::string compute_capability(int) { return join(simt::options.capability / 10, ".", simt::options.capability % 10); }
 
 void set_option(const std::string& name, int64_t value) {
   if (name == "order" && value >= 0 && value <= 2) simt::options.order = static_cast<simt::Order>(value);
   else if (name == "seed") simt::options.seed = static_cast<uint64_t>(value);
+  else if (name == "capability") simt::options.capability = value;
   else if (name == "shared_skew") simt::options.shared_skew = static_cast<uint32_t>(value);
   else throw ArgumentError(join("no option ", name, " with value ", value));
 }

@@ -40,6 +40,7 @@ enum class Order : int64_t { forward, reverse, random };
 struct Options {
   Order order = Order::forward;  // in which waiting threads continue and blocks start
   uint64_t seed = 0;             // of the random order
+  int64_t capability = 80;       // compute capability of the emulated device: 80 is 8.0
   uint32_t shared_skew = 0;      // shifts dynamic shared memory, to show a kernel that relies on more alignment than it has
 };
 extern Options options;

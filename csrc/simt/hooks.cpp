@@ -2,6 +2,10 @@
 #include "simt/access.h"
 #include "simt/engine.h"
 
+namespace {
+[[maybe_unused]] const bool watching = simt::watches_accesses = true;
+}
+
 #define NOTE(address, bytes, is_write) \
   if (simt::current) simt::note_access(address, bytes, is_write, __builtin_return_address(0))
 

@@ -81,6 +81,7 @@ void switch_to(Fiber& next, bool dying = false) {
     (*kernel_body)();
 
     thread.fiber = nullptr;
+    check_no_copy_is_under_way(thread);
     check_nobody_waits_for(thread);
     thread.finished = true;
     --block.unfinished;
@@ -97,6 +98,7 @@ void switch_to(Fiber& next, bool dying = false) {
 void start_block(uint32_t number, const Shape& shape) {
   const dim3 b = shape.threads, g = shape.blocks;
   block.number = number;
+  forget_copies();
   block.threads.assign(static_cast<size_t>(b.x) * b.y * b.z, Thread{});
   block.collectives.assign((block.threads.size() + 31) / 32, {});
   block.barrier = {};

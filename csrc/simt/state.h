@@ -8,6 +8,16 @@
 
 namespace simt {
 
+// A cp.async between its issue and the wait for its group.
+struct AsyncCopy {
+  char* destination;
+  const char* source;
+  int bytes, source_bytes;
+  uint32_t group;
+  bool arrived;
+  Where where;
+};
+
 struct Thread : ThreadView {
   Fiber* fiber = nullptr;  // null before the first step and after the last
   bool finished = false;
@@ -15,6 +25,8 @@ struct Thread : ThreadView {
   Where waiting_at{"", 0};
   int vote = 0;  // what the block barrier found, for this thread to pick up
   Clock clock;
+  std::vector<AsyncCopy> copies;
+  uint32_t copy_groups = 0;  // committed so far
 };
 
 // One warp-wide operation that some lanes have reached.
@@ -50,6 +62,11 @@ bool is_on_fiber_stack(const void* address);
 
 // --- sync.cpp ---
 void check_nobody_waits_for(const Thread& leaving);
+
+// --- async.cpp ---
+bool is_in_flight(size_t offset, size_t bytes);  // whether a cp.async is still writing there in shared memory
+void forget_copies();
+void check_no_copy_is_under_way(const Thread& leaving);
 
 // --- shared.cpp ---
 void reset_shared(size_t dynamic_bytes);

@@ -83,6 +83,20 @@ def use(name):
         _host.reset(token)
 
 
+def explain(function, *args, **kwargs):
+    """What the compiled kernels would do in function(*args, **kwargs), as text; they are not started.
+
+    For every product the rows of its tile table, with the modelled cost or why a row is not legal, and the one chosen;
+    for every launch its kernel and shape. CuPy arrays show what the GPU would get; NumPy arrays inside
+    `use("simt")` what an emulated device would. Raises ImportError where the kernels are not built.
+
+        with kdl.kernels.use("simt"):
+            print(kdl.explain(kdl.matmul, a, b))
+    """
+    name = "simt" if _host.get().name == "simt" else "cuda"
+    return importlib.import_module(f"kdl.kernels.{name}")._extension().explain(function, *args, **kwargs)
+
+
 def of(*arrays):
     """The namespace for these arrays; plain numbers among them do not count. Raises TypeError for mixed devices."""
     found = None

@@ -19,6 +19,7 @@ not floating-point, ValueError for shapes and numbers that do not fit.
 from kdl.autograd import Function
 from kdl.errors import expect, expect_type
 from kdl.ops.common import dense, empty, floating, ints, is_channels_last, laid_out, quiet
+from kdl.ops.gemm import tf32
 
 __all__ = ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
 
@@ -176,7 +177,7 @@ class Convolution(Function):
             arrays[-1][...] = 0
             return
         kernel = getattr(self.k, f"conv{max(self.n, 2)}d_{kernel}")
-        kernel(*[a if a is None or a.ndim == 1 else self._batch(a) for a in arrays], *self.geometry)
+        kernel(*[a if a is None or a.ndim == 1 else self._batch(a) for a in arrays], *self.geometry, tf32())
 
     def _batch(self, array):
         """(N, C, ...) from that or from (C, ...); a line as an image of height 1."""

@@ -9,6 +9,9 @@ Shapes: a matrix is the last two dimensions, those before are a batch and broadc
 the right one column, and the result lacks that dimension. An operand may be a transposed view: it is not copied.
 Operands have one dtype, which may be an integer dtype; then there is no gradient. All functions raise TypeError for
 other dtypes and ValueError for shapes that do not fit.
+
+On a GPU float32 is multiplied as float32, unless set_float32_matmul_precision allows TF32, which keeps 10 bits of each
+factor's fraction and is several times faster; convolutions follow the same switch.
 """
 from math import prod
 
@@ -20,7 +23,29 @@ from kdl.errors import describe, expect, expect_type
 from kdl.ops.common import assign_, quiet, unbroadcast
 from kdl.tensor import Tensor, method
 
-__all__ = ["addmm", "baddbmm", "bilinear", "bmm", "dot", "linear", "matmul", "mm", "mv", "outer"]
+__all__ = ["addmm", "baddbmm", "bilinear", "bmm", "dot", "get_float32_matmul_precision", "linear", "matmul", "mm", "mv",
+           "outer", "set_float32_matmul_precision"]
+
+_PRECISIONS = ("highest", "high", "medium")
+_precision = "highest"
+
+
+def set_float32_matmul_precision(precision):
+    """How a GPU multiplies float32 from now on: `highest` in float32, `high` and `medium` in TF32 where it has it."""
+    global _precision
+    expect(precision in _PRECISIONS, "set_float32_matmul_precision", f"one of {', '.join(map(repr, _PRECISIONS))}",
+           precision=repr(precision))
+    _precision = precision
+
+
+def get_float32_matmul_precision():
+    """What set_float32_matmul_precision was last given; `highest` at first."""
+    return _precision
+
+
+def tf32():
+    """Whether float32 products and convolutions may round their operands to TF32."""
+    return _precision != "highest"
 
 
 @method
@@ -217,7 +242,7 @@ class Linear(Function):
         self.w = w if self.needs_input_grad[0] else None
         x, w = _regular(_folded(x), self.k), _regular(_as_row(w), self.k)
         y = self.k.empty(self.shapes[0][:-1] + self.shapes[1][:-1], x.dtype)
-        self.k.linear_forward(x, w, None if b is None else b.reshape(-1), y.reshape(len(x), len(w)))
+        self.k.linear_forward(x, w, None if b is None else b.reshape(-1), y.reshape(len(x), len(w)), False, tf32())
         return y
 
     @quiet
@@ -245,11 +270,11 @@ def product(k, a, b):
     batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2]) if a.ndim > 2 or b.ndim > 2 else ()
     y = k.empty((*batch, a.shape[-2], b.shape[-1]), a.dtype)
     if len(batch) <= 2:
-        k.matmul_forward(a, b, y)
+        k.matmul_forward(a, b, y, tf32())
     else:  # the kernels take two batch dimensions: the first ones become one
         lead = prod(batch[:-1]), batch[-1]
         flat = [k.xp.broadcast_to(m, batch + m.shape[-2:]).reshape(*lead, *m.shape[-2:]) for m in (a, b)]
-        k.matmul_forward(*flat, y.reshape(*lead, *y.shape[-2:]))
+        k.matmul_forward(*flat, y.reshape(*lead, *y.shape[-2:]), tf32())
     return y
 
 

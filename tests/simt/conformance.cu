@@ -25,7 +25,7 @@ __global__ void __launch_bounds__(64) operations_kernel(const int* x, int64_t* y
   row[10] = lane < 10 ? __shfl_sync(0x3ffu, value, 9 - lane) : -1;
   row[11] = __syncthreads_count(value % 3 == 0);
   row[12] = __syncthreads_or(value == 7) + 2 * __syncthreads_and(value >= 0);
-  row[13] = warp_sum(value);
+  row[13] = group_reduce(Sum<int>{value}, warp_threads).value;
   row[14] = block_sum<64>(value);
 }
 

@@ -12,7 +12,7 @@ _SERIAL = 1 << 15  # elements below which waking threads takes longer than the l
 
 # --- kernels ---
 @widened("y")
-def conv2d_forward(x, w, b, y, stride, padding, dilation, groups):
+def conv2d_forward(x, w, b, y, stride, padding, dilation, groups, tf32):
     if _is_plain(x, w, groups):
         columns.forward(x, w, b, y, stride, padding, dilation, groups)
     else:
@@ -20,7 +20,7 @@ def conv2d_forward(x, w, b, y, stride, padding, dilation, groups):
 
 
 @widened("gx")
-def conv2d_backward_x(gy, w, gx, stride, padding, dilation, groups):
+def conv2d_backward_x(gy, w, gx, stride, padding, dilation, groups, tf32):
     if _is_plain(gx, w, groups):
         columns.backward_x(gy, w, gx, stride, padding, dilation, groups)
     else:
@@ -28,7 +28,7 @@ def conv2d_backward_x(gy, w, gx, stride, padding, dilation, groups):
 
 
 @widened("gw")
-def conv2d_backward_w(x, gy, gw, stride, padding, dilation, groups):
+def conv2d_backward_w(x, gy, gw, stride, padding, dilation, groups, tf32):
     columns.backward_w(x, gy, gw, stride, padding, dilation, groups)
 
 

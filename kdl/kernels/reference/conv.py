@@ -1,6 +1,7 @@
 """Convolution in NumPy, in two or three dimensions. The maths stands in kdl/ops/conv.py.
 
-`padding` counts the zeros before x; those behind it follow from the size of y.
+`padding` counts the zeros before x; those behind it follow from the size of y. `tf32` lets tensor cores round float32
+operands to TF32; there are none here.
 """
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -8,7 +9,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from kdl.kernels.reference import wide
 
 
-def conv2d_forward(x, w, b, y, stride, padding, dilation, groups):
+def conv2d_forward(x, w, b, y, stride, padding, dilation, groups, tf32):
     """y[n, k] = b[k] + the sum over the group's c and the taps t of w[k, c, t] x[n, c, window t]; b may be None."""
     windows = _windows(_padded(wide(x), w, y, stride, padding, dilation), w, y, stride, dilation)
     n = w.ndim - 2
@@ -17,7 +18,7 @@ def conv2d_forward(x, w, b, y, stride, padding, dilation, groups):
         y[:, outs] = np.moveaxis(products, -1, 1) + (0 if b is None else wide(b[outs]).reshape(-1, *(1,) * n))
 
 
-def conv2d_backward_x(gy, w, gx, stride, padding, dilation, groups):
+def conv2d_backward_x(gy, w, gx, stride, padding, dilation, groups, tf32):
     """gx[n, c, window t] = the sum over the group's k of w[k, c, t] gy[n, k], added up over the taps t."""
     total = _padded(np.zeros(gx.shape, wide(gx).dtype), w, gy, stride, padding, dilation)
     for ins, outs in _groups(gx, gy, groups):
@@ -28,7 +29,7 @@ def conv2d_backward_x(gy, w, gx, stride, padding, dilation, groups):
     gx[...] = total[:, :, *[slice(p, p + size) for p, size in zip(padding, gx.shape[2:])]]
 
 
-def conv2d_backward_w(x, gy, gw, stride, padding, dilation, groups):
+def conv2d_backward_w(x, gy, gw, stride, padding, dilation, groups, tf32):
     """gw[k, c, t] = the sum over n and outputs of gy[n, k] x[n, c, window t]."""
     windows = _windows(_padded(wide(x), gw, gy, stride, padding, dilation), gw, gy, stride, dilation)
     axes = (0, *range(2, gw.ndim))
