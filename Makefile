@@ -23,7 +23,7 @@ has_compiler = command -v c++ >/dev/null || command -v g++ >/dev/null || command
 # NumPy's BLAS takes its kernels from the CPU, not from the environment
 unexport OPENBLAS_CORETYPE OPENBLAS_L2_SIZE
 
-.PHONY: train test lint bench kernels wheel doctor help clean
+.PHONY: train test lint bench gpu-bench kernels wheel doctor help clean
 .DEFAULT_GOAL := train
 
 train: $(call ready,demo)  ## train LeNet-5 on scikit-learn's digits (ARGS="--epochs 20 --variant relu")
@@ -37,6 +37,9 @@ lint: $(call ready,dev)  ## check the style
 
 bench: $(call ready,dev)  ## measure the CPU kernels against NumPy and torch (ARGS="conv pool --quick --gates")
 	@$(PYTHON) -m kdl bench $(ARGS)
+
+gpu-bench: $(call ready,dev)  ## the GPU suite within 8 minutes, into $OUT or benchmarks/results/cuda; a rehearsal without a GPU
+	@$(PYTHON) -m kdl bench --device cuda --within 420 --gates --out $(or $(OUT),benchmarks/results/cuda) $(ARGS)
 
 kernels: $(call ready,dev)  ## build the compiled kernels in place: for the CPU (simt), and for CUDA where nvcc is found
 	@$(has_compiler) || echo "no C++ compiler: the compiled kernels are left out, and their tests skipped"

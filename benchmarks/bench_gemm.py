@@ -25,8 +25,8 @@ def _linear(rows, inputs, outputs, area, **options):
 
 
 for _n in (512, 1024, 2048):
-    _matmul((_n, _n), (_n, _n), LARGE)
-_matmul((4096, 4096), (4096, 4096), LARGE, passes=("forward",))
+    _matmul((_n, _n), (_n, _n), LARGE, device="cpu")
+_matmul((4096, 4096), (4096, 4096), LARGE, passes=("forward",), device="cpu")
 _matmul((1000, 777), (777, 900), LARGE)
 for _inputs, _outputs in ((768, 2304), (768, 768), (768, 3072), (3072, 768)):  # GPT-2's, 512 tokens
     _linear(512, _inputs, _outputs, LARGE)

@@ -17,7 +17,7 @@ import benchmarks
 from tests.optable import Case
 
 PASSES = ("forward", "backward")
-QUICK = 1e9  # FLOPs
+QUICK = 5e8, 1 << 25  # FLOPs and bytes of a small row
 OPERANDS = ("forward", "dx", "dw")  # of products and convolutions: each gradient is an algorithm of its own
 
 
@@ -74,6 +74,6 @@ def rows(chosen=(), device="cpu", quick=False):
     found = [r for r in ROWS if r.family in (chosen or families()) and r.device in ("", device)]
     first = {}
     for row in found:
-        if max(flops for flops, _ in row.work.values()) < QUICK:
+        if all(work <= limit for pair in row.work.values() for work, limit in zip(pair, QUICK)):
             first.setdefault((row.family, row.name), row)
     return list(first.values()) if quick else found

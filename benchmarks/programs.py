@@ -28,9 +28,9 @@ def channels_last(array):
     return np.moveaxis(np.ascontiguousarray(np.moveaxis(array, 1, -1)), -1, 1) if array.ndim in (4, 5) else array
 
 
-def call(lib, row, dtype, to_tensor, after=lambda y: y):
+def call(lib, row, dtype, to_tensor, after=lambda y: y, wrap=lambda function: function):
     """One public function: `forward`, `recorded` (forward with a tape), `backward`, `step`, `dx`, `dw`."""
-    function = getattr(lib.nn.functional, row.name, None) or getattr(lib, row.name)
+    function = wrap(getattr(lib.nn.functional, row.name, None) or getattr(lib, row.name))
     tensors = {p: to_tensor(a).requires_grad_(g) for p, (a, g) in inputs(row, dtype).items()}
     args = [tensors.get(i, value) for i, value in enumerate(row.case.args)]
     kwargs = {name: tensors.get(name, value) for name, value in row.case.kwargs.items()}

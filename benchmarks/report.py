@@ -5,42 +5,50 @@ import json
 import os
 from pathlib import Path
 
-from benchmarks.suite import COLUMNS
+from benchmarks.suite import ALL, COLUMNS
 from benchmarks.timing import geometric_mean
 
 BEGIN, END = "<!-- results: written by kdl bench, not by hand -->", "<!-- end of results -->"
-SHOWN = [column for column in COLUMNS if column != "torch as installed"]
+SHOWN = {"cpu": ("reference", "BLAS", "torch", "torch tuned"), "cuda": ("CuPy", "torch")}
 
 
-def heading():
+def heading(device):
     return f"{'us':>10} {'+-%':>4} {'GFLOP/s':>8} {'GB/s':>6} {'%roof':>5} {'error':>7} " + " ".join(
-        f"{'x ' + c:>11}" for c in SHOWN) + "  row"
+        f"{'x ' + c:>{_width(c)}}" for c in SHOWN[device]) + "  row"
 
 
-def line(r):
+def line(r, device):
     spread = 50 * (r["us_high"] - r["us_low"]) / r["us"]
     rates = [f"{r[k]:{w}.1f}" if r[k] else " " * w for k, w in (("gflops", 8), ("gbs", 6))]
-    share = f"{100 * r['roof']:5.0f}" if r["roof"] else " " * 5
-    error = f"{r['errors']['kdl']:7.0e}" if r["errors"] else " " * 7
-    ratios = " ".join(f"{r['ratios'][c]['x']:11.2f}" if c in r["ratios"] else " " * 11 for c in SHOWN)
-    return f"{r['us']:10.1f} {spread:4.0f} {' '.join(rates)} {share} {error} {ratios}  {r['label']}"
+    ratios = [f"{r['ratios'][c]['x']:{_width(c)}.2f}" if c in r["ratios"] else " " * _width(c) for c in SHOWN[device]]
+    return (f"{r['us']:10.1f} {spread:4.0f} {' '.join(rates)} {100 * r['roof']:5.0f} {r['errors']['kdl']:7.0e} "
+            f"{' '.join(ratios)}  {r['label']}{_failures(r)}")
+
+
+def _width(column):
+    return len(column) + 3
+
+
+def _failures(r):
+    return "".join(f"  [{name}: {reason}]" for name, reason in r["failed"].items())
 
 
 def facts(machine):
     """The machine of a run as lines of text."""
-    top = machine["roof"]
-    yield (f"{machine['cpu']}; threads: {machine['threads']} on {machine['cores']} cores, {machine['clock']} time, "
-           f"load {machine['load']}")
-    yield ", ".join(f"{name} {machine[name]}" for name in ("kdl", "numpy", "numba", "torch") if name in machine) + (
-        f", commit {machine['commit']}, {machine['date']}")
+    where = machine.get("gpu") or f"{machine['cpu']}; threads: {machine['threads']} on {machine['cores']} cores"
+    yield f"{where}; {machine['clock']} time, load {machine['load']}"
+    names = ("kdl", "numpy", "numba", "torch", "cupy", "cuda", "cudnn")
+    versions = [f"{name} {machine[name]}" for name in names if name in machine]
+    yield f"{', '.join(versions)}, commit {machine['commit']}, {machine['date']}"
     if "BLAS" in machine:
         yield f"NumPy's BLAS: {machine['BLAS']}"
     if "tuned allocator" in machine:
         yield f"torch tuned: the same torch with another allocator ({machine['tuned allocator']})"
     for name, reason in machine["absent"].items():
         yield f"absent: {name}, {reason}"
-    copies = ", ".join(f"{size(int(n))} {rate / 1e9:.0f}" for n, rate in top["copy"].items())
-    yield f"roof: {top['flops'] / 1e9:.0f} GFLOP/s; copying, GB/s by bytes moved: {copies}"
+    rates = ", ".join(f"{rate / 1e9:.0f} GFLOP/s {dtype}" for dtype, rate in machine["roof"]["flops"].items())
+    copies = ", ".join(f"{size(int(n))} {rate / 1e9:.0f}" for n, rate in machine["roof"]["copy"].items())
+    yield f"roof: {rates}; copying, GB/s by bytes moved: {copies}"
 
 
 def size(n):
@@ -53,7 +61,7 @@ def summary(results):
         for family in dict.fromkeys(r["family"] for r in results):
             rows = [r for r in results if (r["family"], r["threads"]) == (family, threads)]
             means = []
-            for c in SHOWN:
+            for c in ALL:
                 ratios = [r["ratios"][c]["x"] for r in rows if c in r["ratios"]]
                 if ratios:
                     slower = f"{sum(x < 1 for x in ratios)} of {len(ratios)} slower"
@@ -90,7 +98,7 @@ def load(path):
     """A results file. Raises ValueError when it is none."""
     try:
         report = json.loads(Path(path).read_text())
-        return {"machines": report["machines"], "results": report["results"], "memory": report.get("memory", [])}
+        return {"machines": report["machines"], "results": report["results"], "memory": report["memory"]}
     except (json.JSONDecodeError, KeyError, TypeError):
         raise ValueError(f"bench: expected a results.json of kdl bench, got {path}") from None
 
@@ -125,7 +133,8 @@ def compare(before, after):
 
 
 def markdown(report):
-    """What README.md shows: the machine, a summary, and a row for every pass, wins and losses alike."""
+    """What README.md shows: the machine, a summary, and a row for every pass with the first number of threads,
+    wins and losses alike."""
     out = []
     for machine in report["machines"]:
         out += [*(f"- {text}" for text in facts(machine)), ""]
@@ -133,13 +142,14 @@ def markdown(report):
     for entry in report["memory"]:
         shown = ", ".join(f"{name} {entry[name] / 2**20:.0f} MB" for name in ("kdl", "torch") if name in entry)
         out.append(f"- peak memory of {entry['label']}: {shown}")
-    for family in dict.fromkeys(r["family"] for r in report["results"]):
-        rows = [r for r in report["results"] if r["family"] == family]
-        columns = [c for c in SHOWN if any(c in r["ratios"] for r in rows)]
-        headings = ["row", "threads", "us", "rate", "% of roof", "error", *(f"x {c}" for c in columns)]
+    first = [r for r in report["results"] if r["threads"] == report["machines"][0]["threads"]]
+    for family in dict.fromkeys(r["family"] for r in first):
+        rows = [r for r in first if r["family"] == family]
+        columns = [c for c in ALL if any(c in r["ratios"] for r in rows)]
+        headings = ["row", "us", "rate", "% of roof", "error", *(f"x {c}" for c in columns)]
         out += ["", f"### {family}", "", _cells(headings), _cells(["---"] * len(headings))]
-        out += [_cells([r["label"], r["threads"], f"{r['us']:.4g}", _rate(r), f"{100 * r['roof']:.0f}",
-                        f"{r['errors']['kdl']:.0e}", *(_ratio(r["ratios"].get(c)) for c in columns)]) for r in rows]
+        out += [_cells([r["label"], f"{r['us']:.4g}", _rate(r), f"{100 * r['roof']:.0f}", f"{r['errors']['kdl']:.0e}",
+                        *(_ratio(r["ratios"].get(c)) for c in columns)]) for r in rows]
     return "\n".join(out)
 
 

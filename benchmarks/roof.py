@@ -18,13 +18,13 @@ _STEPS = 4_000_000  # multiply-adds in a chain
 
 
 def measure():
-    """{"flops": FLOP/s in float32, "copy": {bytes: bytes/s}}, the best of several rounds: a roof is not a median."""
+    """{"flops": {dtype: FLOP/s}, "copy": {bytes: bytes/s}}, the best of several rounds: a roof is not a median."""
     threads = numba.get_num_threads()
     clock = time.process_time if threads == 1 else time.perf_counter
     out = np.zeros(threads, np.float32)
     work = 2 * _CHAINS * _STEPS * _lanes() * threads
     flops = max(work / s for s in _rounds(lambda: _multiply_add(out), clock))
-    return {"flops": flops, "copy": {size: _copy(size, clock) for size in SIZES}}
+    return {"flops": {"float32": flops}, "copy": {size: _copy(size, clock) for size in SIZES}}
 
 
 def bandwidth(roof, size):
@@ -33,9 +33,9 @@ def bandwidth(roof, size):
     return roof["copy"][nearest]
 
 
-def seconds(roof, flops, size):
+def seconds(roof, dtype, flops, size):
     """What work of so many FLOPs over so many bytes takes at least."""
-    return max(flops / roof["flops"], size / bandwidth(roof, size))
+    return max(flops / roof["flops"][dtype], size / bandwidth(roof, size))
 
 
 def _copy(size, clock):

@@ -1,4 +1,4 @@
-"""A process that runs one library: python -m benchmarks.worker kdl|torch, spoken to by `Worker` below.
+"""A process that runs one library: python -m benchmarks.worker kdl|torch|cuda|rehearsal, spoken to by `Worker` below.
 
 Allocator settings, thread counts and BLAS kernels belong to a process, so every library, and torch once more with
 another allocator, has one of its own. Requests and answers are pickles on the standard streams; processes take turns,
@@ -38,9 +38,18 @@ class Worker:
         return answer
 
     def close(self):
-        self.process.stdin.close()
+        try:
+            self.process.stdin.close()
+        except BrokenPipeError:  # it is gone already
+            pass
         self.process.wait()
         self.process.stdout.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
 
 
 class Library:
@@ -153,21 +162,12 @@ class Kdl(Library):
             yield
 
     def outputs(self, variant, which, times=1):
-        """The arrays that our kernels fill are first filled with NaN: what a kernel leaves out, shows."""
-        from kdl import kernels
-        k = kernels.get("cpu")
-        empty = k.empty
-
-        def poisoned(*args, **kwargs):
-            array = empty(*args, **kwargs)
-            if array.dtype.kind not in "biu":
-                array.fill(np.nan)
-            return array
-        k.empty = poisoned
-        try:
+        """What our kernels fill is first filled with NaN: what a kernel leaves out, shows. Steps that repeat are not."""
+        if times > 1:
             return super().outputs(variant, which, times)
-        finally:
-            k.empty = empty
+        super().outputs(variant, which)  # compiles, which must find NumPy's own functions
+        with _poisoned():
+            return super().outputs(variant, which)
 
     @staticmethod
     def to_numpy(y):
@@ -204,16 +204,58 @@ class Torch(Library):
         return y.detach().numpy().astype(np.float64)
 
 
+def errors(outputs, truth):
+    """The largest error over the standard deviation, and over the largest value or 1, of several pairs of arrays."""
+    largest, relative = 0.0, 0.0
+    for y, t in zip(outputs, truth, strict=True):
+        difference = np.max(np.abs(y - t), initial=0)
+        largest = max(largest, float(difference / ((np.std(t) if t.size > 1 else 0) or 1.0)), key=_badness)
+        relative = max(relative, float(difference / max(1.0, np.max(np.abs(t), initial=0))), key=_badness)
+    return largest, relative
+
+
+def _badness(error):
+    return np.inf if np.isnan(error) else error
+
+
 def _status(field):
     """A figure of /proc/self/status, in bytes."""
     with open("/proc/self/status") as file:
         return next(int(line.split()[1]) << 10 for line in file if line.startswith(field))
 
 
+@contextmanager
+def _poisoned():
+    """New arrays of floats hold NaN."""
+    from kdl import kernels
+    k, plain = kernels.get("cpu"), (np.empty, np.empty_like)
+
+    def poison(make):
+        def poisoned(*args, **kwargs):
+            array = make(*args, **kwargs)
+            if array.dtype.kind not in "biu":
+                array.fill(np.nan)
+            return array
+        return poisoned
+    own = k.empty
+    np.empty, np.empty_like, k.empty = *map(poison, plain), poison(own)
+    try:
+        yield
+    finally:
+        np.empty, np.empty_like, k.empty = *plain, own
+
+
+def _library(name):
+    if name in ("kdl", "torch"):
+        return {"kdl": Kdl, "torch": Torch}[name]()
+    from benchmarks.device import Cuda
+    return Cuda(rehearsal=name == "rehearsal")
+
+
 def main():
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not come between the answers
-    library = {"kdl": Kdl, "torch": Torch}[sys.argv[1]]()
+    library = _library(sys.argv[1])
     while True:
         try:
             request, args = pickle.load(sys.stdin.buffer)

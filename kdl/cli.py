@@ -104,7 +104,9 @@ def _add_bench(subparsers):
     bench.add_argument("--rivals", type=lambda text: text.split(","), metavar="NAMES",
                        help="of numpy, torch, cupy (default: numpy,torch on the CPU, torch,cupy on a GPU)")
     bench.add_argument("--quick", action="store_true", help="the first row of every function, and little time")
-    bench.add_argument("--seconds", type=float, help="of each variant of a row (default 0.3; with --quick 0.03)")
+    bench.add_argument("--seconds", type=float,
+                       help="of each variant of a row (default 0.3, on a GPU 0.1; with --quick 0.03)")
+    bench.add_argument("--within", type=float, metavar="SECONDS", help="begin no row after that time")
     bench.add_argument("--out", metavar="DIR", help="write results.json, results.csv and the plots there")
     bench.add_argument("--gates", action="store_true", help="judge the results by the table of gates")
     bench.add_argument("--readme", action="store_true", help="write the table of benchmarks/README.md anew")

@@ -65,6 +65,8 @@ def test_every_kernel_has_a_benchmark(called):
     measured = {row.name for row in harness.ROWS}
     unmeasured = {kernel: sorted(rows) for kernel, rows in called.items() if not rows & measured}
     assert unmeasured == {}
+    steps = {f"{row.name.lower()}_step" for row in harness.ROWS if row.program == "optimizer_step"}
+    assert {name for name in SIGNATURES["cpu"] if name.endswith("_step")} <= steps
 
 
 def test_use_chooses_the_namespace_for_host_arrays():
