@@ -12,15 +12,31 @@ SEED = 0
 
 
 def inputs(row, dtype):
-    """The row's arrays by position or name, the same in every process, and whether each wants a gradient."""
+    """The row's arrays, the same in every process, and whether each wants a gradient.
+
+    They go by position or name; those of a list, by the list's and their own in it.
+    """
     rng = np.random.default_rng(SEED)
     arrays = {}
-    for position, value in (*enumerate(row.case.args), *row.case.kwargs.items()):
+
+    def add(position, value):
         if isinstance(value, Array):
             array = value.build(rng, np.float64)
             floating = array.dtype.kind == "f"
             arrays[position] = array.astype(dtype) if floating else array, value.grad and floating
+        elif isinstance(value, list):
+            for j, part in enumerate(value):
+                add((position, j), part)
+    for position, value in (*enumerate(row.case.args), *row.case.kwargs.items()):
+        add(position, value)
     return arrays
+
+
+def filled(position, value, tensors):
+    """An argument with tensors in the place of its array recipes."""
+    if isinstance(value, list):
+        return [filled((position, j), part, tensors) for j, part in enumerate(value)]
+    return tensors.get(position, value)
 
 
 def channels_last(array):
@@ -32,8 +48,8 @@ def call(lib, row, dtype, to_tensor, after=lambda y: y, wrap=lambda function: fu
     """One public function: `forward`, `recorded` (forward with a tape), `backward`, `step`, `dx`, `dw`."""
     function = wrap(getattr(lib.nn.functional, row.name, None) or getattr(lib, row.name))
     tensors = {p: to_tensor(a).requires_grad_(g) for p, (a, g) in inputs(row, dtype).items()}
-    args = [tensors.get(i, value) for i, value in enumerate(row.case.args)]
-    kwargs = {name: tensors.get(name, value) for name, value in row.case.kwargs.items()}
+    args = [filled(i, value, tensors) for i, value in enumerate(row.case.args)]
+    kwargs = {name: filled(name, value, tensors) for name, value in row.case.kwargs.items()}
     leaves = [x for x in tensors.values() if x.requires_grad]
     grad = lib.autograd.grad
 
