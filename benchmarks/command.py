@@ -1,5 +1,6 @@
 """`kdl bench`: measure, print, write down, judge."""
 import time
+from pathlib import Path
 
 from benchmarks import gates, harness, machine, plots, report
 from benchmarks.suite import Suite
@@ -27,7 +28,10 @@ def main(options):
         from kdl.kernels import cuda
         if cuda.problem():
             return _rehearse(rows, rivals, cuda.problem())
+    if options.add and not options.out:
+        raise ValueError("bench: --add keeps the rows of the results in --out, which is not given")
     found = {"machines": [], "results": [], "memory": [], "failed": [], "left": []}
+    kept = report.load(Path(options.out) / "results.json") if options.add else None
     for threads in options.threads or _thread_counts(options.device):
         with Suite(options.device, threads, rivals) as suite:
             found["machines"].append(suite.describe())
@@ -38,9 +42,10 @@ def main(options):
                     continue
                 _run(suite, row, seconds, found, options)
             if options.out:
-                report.save(options.out, found)
+                report.save(options.out, report.merged(kept, found))
     if found["left"]:
         print(f"{len(found['left'])} rows were not begun within {options.within:g} s, from {found['left'][0]} on")
+    failed, found = found["failed"], report.merged(kept, found)
     print("\n".join(report.summary(found["results"])))
     if options.out:
         plots.draw(options.out, found)
@@ -48,7 +53,7 @@ def main(options):
     if options.readme:
         report.update_readme(README, found)
     missed = gates.judge(found) if options.gates else 0
-    return 1 if missed or found["failed"] else 0
+    return 1 if missed or failed else 0
 
 
 def _thread_counts(device):

@@ -17,7 +17,7 @@ import benchmarks
 from tests.optable import Case
 
 PASSES = ("forward", "backward")
-QUICK = 5e8, 1 << 25  # FLOPs and bytes of a small row
+QUICK = 1e9, 1 << 25  # FLOPs and bytes of a small row
 OPERANDS = ("forward", "dx", "dw")  # of products and convolutions: each gradient is an algorithm of its own
 
 

@@ -103,6 +103,21 @@ def load(path):
         raise ValueError(f"bench: expected a results.json of kdl bench, got {path}") from None
 
 
+def merged(kept, found):
+    """The report `found` with those rows of an older one that it has not measured again; None for no older one."""
+    if kept is None:
+        return found
+    same = lambda key: lambda entry: tuple(entry[name] for name in key)
+    lists = {"machines": same(["threads"]), "results": same(["label", "threads"]), "memory": same(["label"])}
+    report = dict(found)
+    for name, identity in lists.items():
+        new = {identity(entry) for entry in found[name]}
+        report[name] = [entry for entry in kept[name] if identity(entry) not in new] + found[name]
+    report["machines"].sort(key=lambda machine: machine["threads"])
+    report["results"].sort(key=lambda r: r["family"])
+    return report
+
+
 def compare(before, after):
     """Lines for the rows of two files that became slower or faster beyond their spreads, and how many became slower.
 
@@ -138,6 +153,8 @@ def markdown(report):
     out = []
     for machine in report["machines"]:
         out += [*(f"- {text}" for text in facts(machine)), ""]
+    commits = sorted({r["commit"] for r in report["results"]})
+    out += [f"- rows measured at commit {', '.join(commits)}"] if len(commits) > 1 else []
     out += [f"- {text}" for text in summary(report["results"])]
     for entry in report["memory"]:
         shown = ", ".join(f"{name} {entry[name] / 2**20:.0f} MB" for name in ("kdl", "torch") if name in entry)

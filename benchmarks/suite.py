@@ -63,6 +63,7 @@ class Suite:
             facts |= worker.ask("describe")
         if "tuned " in self.workers:
             facts["tuned allocator"] = self.allocator
+        self.commit = facts["commit"]
         self.roof = facts["roof"] = self.workers[""].ask("roof")
         return facts
 
@@ -124,7 +125,7 @@ class Suite:
     def _result(self, row, which, times, found, failed, regime=""):
         ours = timing.Spread.of(times["kdl"])
         flops, moved = row.work[which]
-        result = {"family": row.family, "area": row.area, "name": row.name, "label": row.label(which) + regime,
+        result = {"commit": self.commit, "family": row.family, "area": row.area, "name": row.name, "label": row.label(which) + regime,
                   "pass": which, "dtype": row.dtype, "threads": self.threads, "clock": self.clock, "flops": flops,
                   "bytes": moved, "us": ours.median * 1e6, "us_low": ours.low * 1e6, "us_high": ours.high * 1e6,
                   "gflops": flops / ours.median / 1e9, "gbs": moved / ours.median / 1e9,

@@ -162,7 +162,7 @@ class Kdl(Library):
             yield
 
     def outputs(self, variant, which, times=1):
-        """What our kernels fill is first filled with NaN, so that what a kernel leaves out shows; not in repeated steps."""
+        """What our kernels fill is first filled with NaN: what a kernel leaves out, shows. Not so in repeated steps."""
         if times > 1:
             return super().outputs(variant, which, times)
         super().outputs(variant, which)  # compiles, which must find NumPy's own functions

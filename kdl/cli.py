@@ -108,6 +108,7 @@ def _add_bench(subparsers):
                        help="of each variant of a row (default 0.3, on a GPU 0.1; with --quick 0.03)")
     bench.add_argument("--within", type=float, metavar="SECONDS", help="begin no row after that time")
     bench.add_argument("--out", metavar="DIR", help="write results.json, results.csv and the plots there")
+    bench.add_argument("--add", action="store_true", help="keep the rows already in --out that are not measured anew")
     bench.add_argument("--gates", action="store_true", help="judge the results by the table of gates")
     bench.add_argument("--readme", action="store_true", help="write the table of benchmarks/README.md anew")
     bench.add_argument("--compare", nargs=2, metavar=("A.json", "B.json"), help="measure nothing: compare two results")

@@ -140,7 +140,7 @@ def test_a_wrong_variant_is_not_timed(monkeypatch):
 # --- gates, comparison, files ---
 def result(name="relu", x=2.0, low=None, high=None, family="activation", column="torch tuned", threads=1, **others):
     ratio = {"best": "tuned contiguous", "x": x, "low": x if low is None else low, "high": x if high is None else high}
-    return {"family": family, "area": "", "name": name, "label": f"{name}(8) forward", "pass": "forward",
+    return {"commit": "abc", "family": family, "area": "", "name": name, "label": f"{name}(8) forward", "pass": "forward",
             "dtype": "float32", "threads": threads, "clock": "cpu", "flops": 64, "bytes": 64, "us": 2.0, "us_low": 1.5,
             "us_high": 2.5, "gflops": 0.1, "gbs": 0.1, "roof": 0.5, "variants": {"kdl": 2.0, "tuned contiguous": 4.0},
             "errors": {"kdl": 1e-7}, "failed": {}, "ratios": {column: ratio}, **others}
@@ -213,6 +213,16 @@ def test_compare_from_the_command_line(tmp_path, capsys):
     report.write(tmp_path / "b.json", "{}")
     assert main(["bench", "--compare", a, b]) == 2
     assert f"expected a results.json of kdl bench, got {b}" in capsys.readouterr().err
+
+
+def test_rows_measured_before_are_kept_unless_measured_again():
+    before = whole(result("a", 2), result("b", 2, threads=2), result("c", 2, family="pool"),
+                   memory=[{"label": "m", "kdl": 1}])
+    found = report.merged(before, whole(result("a", 3), result("d", 4), memory=[{"label": "m", "kdl": 2}]))
+    assert [(r["name"], r["ratios"]["torch tuned"]["x"]) for r in found["results"]] == [
+        ("b", 2), ("a", 3), ("d", 4), ("c", 2)]
+    assert found["memory"] == [{"label": "m", "kdl": 2}] and len(found["machines"]) == 1
+    assert report.merged(None, before) is before
 
 
 def test_the_table_of_the_readme_is_replaced_between_its_markers(tmp_path):
