@@ -125,9 +125,10 @@ class Suite:
     def _result(self, row, which, times, found, failed, regime=""):
         ours = timing.Spread.of(times["kdl"])
         flops, moved = row.work[which]
-        result = {"commit": self.commit, "family": row.family, "area": row.area, "name": row.name, "label": row.label(which) + regime,
-                  "pass": which, "dtype": row.dtype, "threads": self.threads, "clock": self.clock, "flops": flops,
-                  "bytes": moved, "us": ours.median * 1e6, "us_low": ours.low * 1e6, "us_high": ours.high * 1e6,
+        result = {"family": row.family, "area": row.area, "name": row.name, "label": row.label(which) + regime,
+                  "pass": which, "dtype": row.dtype, "threads": self.threads, "clock": self.clock,
+                  "commit": self.commit, "flops": flops, "bytes": moved,
+                  "us": ours.median * 1e6, "us_low": ours.low * 1e6, "us_high": ours.high * 1e6,
                   "gflops": flops / ours.median / 1e9, "gbs": moved / ours.median / 1e9,
                   "roof": roof.seconds(self.roof, row.dtype, flops, moved) / ours.median,
                   "variants": {name: float(np.median(t)) * 1e6 for name, t in times.items()}, "errors": found,

@@ -140,7 +140,8 @@ def test_a_wrong_variant_is_not_timed(monkeypatch):
 # --- gates, comparison, files ---
 def result(name="relu", x=2.0, low=None, high=None, family="activation", column="torch tuned", threads=1, **others):
     ratio = {"best": "tuned contiguous", "x": x, "low": x if low is None else low, "high": x if high is None else high}
-    return {"commit": "abc", "family": family, "area": "", "name": name, "label": f"{name}(8) forward", "pass": "forward",
+    return {"commit": "abc", "family": family, "area": "",
+            "name": name, "label": f"{name}(8) forward", "pass": "forward",
             "dtype": "float32", "threads": threads, "clock": "cpu", "flops": 64, "bytes": 64, "us": 2.0, "us_low": 1.5,
             "us_high": 2.5, "gflops": 0.1, "gbs": 0.1, "roof": 0.5, "variants": {"kdl": 2.0, "tuned contiguous": 4.0},
             "errors": {"kdl": 1e-7}, "failed": {}, "ratios": {column: ratio}, **others}
