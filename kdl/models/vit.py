@@ -6,7 +6,7 @@ __all__ = ["ViT"]
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + network(norm(x)); `weights` are the last attention's, averaged over the heads."""
+    """x + attention(norm(x)), then x + network(norm(x)); `weights`: the last attention's, over the heads' mean."""
 
     def __init__(self, width, heads, hidden):
         super().__init__()
