@@ -20,7 +20,7 @@ _PACKAGES = [("numpy", "2.0", "2.6", None), ("numba", "0.61", "0.70", None), ("m
 
 def main(as_json=False):
     """Print the findings; the exit code is 1 when one of them is a fault."""
-    findings = [*machine(), *packages(), *blas(), *threads(), *cuda()]
+    findings = [*machine(), *packages(), *blas(), *threads(), *buffers(), *cuda()]
     if as_json:
         print(json.dumps([{"name": n, "value": v, "fault": f} for n, v, f in findings], indent=1))
     else:
@@ -82,12 +82,22 @@ def threads():
         x, y = np.ones((2, 1 << 20), np.float32)  # long enough for the threads to be started
         kernels.get("cpu").relu_forward(x, y)
         import numba
-        layer, n = numba.threading_layer(), numba.get_num_threads()
+
+        from kdl.kernels.cpu import threads
+        layer, n = "one thread" if threads.none else numba.threading_layer(), numba.get_num_threads()
     except Exception as error:  # whatever is wrong with Numba's installation is the finding
         yield "cpu kernels", f"{type(error).__name__}: {error}", True
         return
     slow = "; slow to start and not thread-safe: install libgomp" if layer == "workqueue" else ""
     yield "cpu kernels", f"numba with {layer}, {n} threads{slow}", False
+
+
+def buffers():
+    """What happens to the memory of freed arrays; the numbers are the whole process's."""
+    from kdl.kernels.cpu import buffers
+    counts = buffers.statistics() or {}
+    numbers = "".join(f", {value / (1 << 20):.0f} MB {name}" for name, value in counts.items())
+    yield "memory", f"{'recycled' if buffers.enabled else 'returned to the system'}{numbers}", False
 
 
 def cuda():

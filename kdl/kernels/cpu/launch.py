@@ -11,7 +11,7 @@ from types import FunctionType
 import numpy as np
 from numba import njit, prange
 
-from kdl.kernels.cpu import threads
+from kdl.kernels.cpu import buffers, threads  # noqa: F401  (buffers sets up the allocator)
 from kdl.types import HALVES
 
 __all__ = ["device_function", "elementwise", "jit", "prange", "widened"]
