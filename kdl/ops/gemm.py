@@ -253,15 +253,20 @@ class Linear(Function):
         if wanted[0]:
             gx = product(self.k, gy, _as_row(self.w)).reshape(x_shape)
         if wanted[1]:
-            gw = product(self.k, gy.T, _folded(self.x)).reshape(w_shape)
+            gw = _shaped(product(self.k, gy.T, _folded(self.x)), w_shape)
         if wanted[2]:
             gb = self.k.empty(gy.shape[1:], gy.dtype)
             self.k.linear_backward_b(_regular(gy, self.k), gb)
-            gb = gb.reshape(w_shape[:-1])
+            gb = _shaped(gb, w_shape[:-1])
         return gx, gw, gb
 
 
 # --- arrays ---
+def _shaped(array, shape):
+    """The array in that shape; itself where it has it already, so that the tape may keep it as a leaf's gradient."""
+    return array if array.shape == shape else array.reshape(shape)
+
+
 def product(k, a, b):
     """a b for arrays (..., M, K) and (..., K, N), in a new array."""
     if a.ndim > 2 and b.ndim == 2 and a.flags.c_contiguous:
