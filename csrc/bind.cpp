@@ -115,6 +115,12 @@ void convert(const Export& op, size_t i, py::handle object, Value& value) {
       value.present = !object.is_none();
       if (value.present) value.array = to_array(op, argument, object);
       break;
+    case Kind::operand:
+      value.present = !PyFloat_Check(object.ptr()) && !PyLong_Check(object.ptr());
+      if (value.present) value.array = to_array(op, argument, object);
+      else value.real = to_real(op, argument, object);
+      value.integer = PyLong_Check(object.ptr()) ? to_integer(op, argument, object) : 0;
+      break;
     case Kind::arrays: value.arrays = to_arrays(op, argument, object); break;
     case Kind::integer: value.integer = to_integer(op, argument, object); break;
     case Kind::real: value.real = to_real(op, argument, object); break;

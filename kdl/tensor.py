@@ -301,11 +301,11 @@ def method(function=None, *, names=()):
 
 
 def array_module(array):
-    """NumPy for host arrays, CuPy for GPU arrays: the module whose functions take this array."""
+    """The module whose functions take this array: NumPy, or NumPy's functions for GPU arrays (kdl/kernels/gpu.py)."""
     if isinstance(array, (np.ndarray, np.generic)):
         return np
-    import cupy
-    return cupy
+    from kdl.kernels import gpu
+    return gpu
 
 
 def device_of(array):

@@ -19,6 +19,16 @@ template <class Body> void dispatch_floating(const Array& array, const char* nam
   }
 }
 
+template <class Body> void dispatch_all(const Array& array, Body body) {
+  switch (array.dtype) {
+    case DType::i32: return body(Type<int32_t>{});
+    case DType::i64: return body(Type<int64_t>{});
+    case DType::u8:
+    case DType::boolean: return body(Type<uint8_t>{});  // a bool is a byte, 0 or 1
+    default: dispatch_floating(array, "x", body);
+  }
+}
+
 // Half types are stored in two bytes and computed in float.
 template <class T> struct Compute { using type = T; };
 template <> struct Compute<__half> { using type = float; };
@@ -33,5 +43,12 @@ KDL_FN float to_compute(__nv_bfloat16 x) { return __bfloat162float(x); }
 template <class T> KDL_FN T from_compute(compute_t<T> x) { return x; }
 template <> KDL_FN __half from_compute<__half>(float x) { return __float2half_rn(x); }
 template <> KDL_FN __nv_bfloat16 from_compute<__nv_bfloat16>(float x) { return __float2bfloat16_rn(x); }
+
+// The same for every dtype: integers and bools are computed in int64.
+KDL_FN int64_t to_number(int64_t x) { return x; }
+KDL_FN int64_t to_number(int32_t x) { return x; }
+KDL_FN int64_t to_number(uint8_t x) { return x; }
+template <class T> KDL_FN compute_t<T> to_number(T x) { return to_compute(x); }
+template <class T> using number_t = decltype(to_number(T()));
 
 }  // namespace kdl

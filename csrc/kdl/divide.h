@@ -10,7 +10,7 @@ struct Divider {
   uint64_t magic;
   int shift1, shift2;
 
-  explicit Divider(int64_t number) : divisor(number > 0 ? number : 1) {  // an empty array has nothing to divide
+  explicit Divider(int64_t number = 1) : divisor(number > 0 ? number : 1) {  // an empty array has nothing to divide
     const uint64_t d = static_cast<uint64_t>(divisor);
     int log2_up = 0;
     while (log2_up < 63 && (uint64_t{1} << log2_up) < d) ++log2_up;

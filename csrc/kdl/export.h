@@ -19,6 +19,13 @@ using Stream = CUstream_st*;
 using OptionalArray = const Array*;  // nullptr where Python passed None
 using Arrays = std::vector<Array>;    // a list of arrays; empty where Python passed None
 
+// An array, or a number where Python passed one: then `array` is nullptr. `integer` is 0 for a number that is none.
+struct Operand {
+  const Array* array;
+  double real;
+  int64_t integer;
+};
+
 struct Integers {
   static constexpr int max_count = 8;
   int count;
@@ -32,9 +39,9 @@ struct Workspace {
   int64_t bytes;
 };
 
-enum class Kind : uint8_t { array, optional_array, arrays, integer, real, boolean, integers, workspace, stream };
+enum class Kind : uint8_t { array, optional_array, arrays, operand, integer, real, boolean, integers, workspace, stream };
 
-// One converted argument. Only the member that its kind names is set.
+// One converted argument. Only the members that its kind needs are set.
 struct Value {
   Array array;
   bool present;
@@ -59,6 +66,10 @@ template <> struct Parameter<OptionalArray> {
 template <> struct Parameter<const Arrays&> {
   static constexpr Kind kind = Kind::arrays;
   static const Arrays& get(const Value& v) { return v.arrays; }
+};
+template <> struct Parameter<Operand> {
+  static constexpr Kind kind = Kind::operand;
+  static Operand get(const Value& v) { return {v.present ? &v.array : nullptr, v.real, v.integer}; }
 };
 template <> struct Parameter<int64_t> {
   static constexpr Kind kind = Kind::integer;

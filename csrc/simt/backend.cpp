@@ -62,7 +62,8 @@ void run(const Export& op, Value* values) {
     stretches.push_back(stretch_of(array, name));
   };
   for (size_t i = 0; i < op.kinds.size(); ++i) {
-    if (op.kinds[i] == Kind::array || (op.kinds[i] == Kind::optional_array && values[i].present)) add(values[i].array, op.arguments[i]);
+    const bool may_be_absent = op.kinds[i] == Kind::optional_array || op.kinds[i] == Kind::operand;
+    if (op.kinds[i] == Kind::array || (may_be_absent && values[i].present)) add(values[i].array, op.arguments[i]);
     for (Array& array : values[i].arrays) add(array, op.arguments[i]);
   }
   stretches = merge_overlaps(std::move(stretches));

@@ -97,10 +97,11 @@ class _Sum:
         self.array, self.owned = array, owned
 
     def add(self, array):
+        add = array_module(array).add
         if self.owned:
-            self.array += array
+            add(self.array, array, out=self.array)
         else:
-            self.array, self.owned = as_array(self.array + array), True
+            self.array, self.owned = as_array(add(self.array, array)), True
 
 
 class _Walk:
@@ -200,12 +201,12 @@ def _alone(g, holders):
 def _accumulate(leaf, g, owned):
     """Add to a leaf's grad in place; the first gradient becomes the grad, copied unless nobody else holds it."""
     if leaf.grad is not None:
-        leaf.grad.array += g
+        array_module(g).add(leaf.grad.array, g, out=leaf.grad.array)
         leaf.grad.version[0] += 1
         return
     like = leaf.array
     if not (owned and g.dtype == like.dtype and (g.flags.c_contiguous or g.strides == like.strides)):
-        g = g.astype(like.dtype, order="K" if g.strides == like.strides else "C", copy=True)
+        g = array_module(g).array(g, like.dtype, order="K" if g.strides == like.strides else "C")
     leaf.grad = Tensor(g)
 
 

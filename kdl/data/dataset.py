@@ -70,7 +70,8 @@ class Subset(Dataset):
 
 
 def _take(array, indices):
-    return array.take(array_module(array).asarray(indices), axis=0)
+    xp = array_module(array)
+    return xp.take(array, xp.asarray(indices), axis=0)
 
 
 def default_collate(samples):

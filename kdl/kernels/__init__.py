@@ -30,7 +30,7 @@ class Namespace:
 
     def __getattr__(self, attribute):
         if attribute == "xp":
-            self.xp = np if self.name != "cuda" else importlib.import_module("cupy")
+            self.xp = np if self.name != "cuda" else importlib.import_module("kdl.kernels.gpu")
         elif attribute in ("empty", "zeros"):
             setattr(self, attribute, getattr(self.xp, attribute))
         elif attribute == "functions":

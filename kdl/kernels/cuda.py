@@ -4,6 +4,7 @@
 call, so it works on a machine without a GPU; `available()` says whether the kernels can run and `problem()` why not.
 """
 import importlib.util
+import re
 from functools import cache
 from inspect import Parameter, Signature
 
@@ -23,11 +24,38 @@ def problem():
     try:
         if extension.device_count() == 0:
             return "no CUDA GPU: the driver reports no device"
+        capability = extension.compute_capability(0)
     except RuntimeError as error:
         return f"no CUDA GPU: {error}"
+    if not runs_on(capability, extension.architectures):
+        return (f"the GPU has compute capability {capability}, and these kernels are built for "
+                f"{extension.architectures}: reinstall with nvcc on PATH (KDL_CUDA=ON pip install .)")
     if importlib.util.find_spec("cupy") is None:
         return "CuPy is not installed: pip install 'kdl-kernels[cuda13]' (or [cuda12])"
+    try:
+        import cupy
+        cupy.cuda.runtime.getDeviceCount()
+    except Exception as error:  # a CuPy for another CUDA version fails in many ways, and each is the finding
+        return f"CuPy cannot use the GPU: {error}"
     return None
+
+
+def runs_on(capability, architectures):
+    """Whether code for one of the architectures ("75-real 90a-real 120-virtual") runs on a GPU of that capability.
+
+    Machine code runs on GPUs of the same major version and no lower minor one, with a letter only on that very one;
+    PTX on every one that is not older.
+    """
+    major, minor = map(int, capability.split("."))
+    targets = re.findall(r"\b(\d+)(\d)([af]?)(?:-(real|virtual))?(?!\S)", architectures)
+    if not targets:
+        return True  # built for the machine it was built on
+    for x, y, letter, kind in targets:
+        x, y = int(x), int(y)
+        same = (x, y) == (major, minor) or (not letter and x == major and y <= minor)
+        if same or (kind != "real" and not letter and (x, y) <= (major, minor)):
+            return True
+    return False
 
 
 @cache

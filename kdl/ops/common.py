@@ -133,7 +133,7 @@ def like(array, other):
     if array.strides == other.strides or (array.flags.c_contiguous and other.flags.c_contiguous):
         return array
     copy = array_module(array).empty_like(other, dtype=array.dtype)
-    copy[...] = array
+    array_module(array).copyto(copy, array)
     return copy
 
 
@@ -163,9 +163,10 @@ def unbroadcast(g, shape):
 
 def summed(g, axes, keepdims=False):
     """The sum over the axes in the array's own dtype; halves are summed in float32."""
+    xp = array_module(g)
     if g.dtype in types.HALVES:
-        return g.sum(axes, dtype=np.float32, keepdims=keepdims).astype(g.dtype)
-    return g.sum(axes, dtype=g.dtype, keepdims=keepdims)
+        return xp.asarray(xp.sum(g, axes, dtype=np.float32, keepdims=keepdims), g.dtype)
+    return xp.sum(g, axes, dtype=g.dtype, keepdims=keepdims)
 
 
 def assign_(input, result):
@@ -193,6 +194,6 @@ def assign_(input, result):
         input.grad_fn, input.output_index = result.grad_fn, result.output_index
         input.requires_grad = result.requires_grad
     else:
-        input.array[...] = result.array
+        array_module(input.array).copyto(input.array, result.array, casting="unsafe")
         input.version[0] += 1
     return input

@@ -24,7 +24,7 @@ from kdl.ops.pointwise import (
     quiet,
     row,
 )
-from kdl.tensor import Tensor, method
+from kdl.tensor import Tensor, array_module, method
 
 __all__ = ["allclose", "bitwise_and", "bitwise_left_shift", "bitwise_not", "bitwise_or", "bitwise_right_shift",
            "bitwise_xor", "clamp", "clamp_max", "clamp_min", "clip", "eq", "equal", "fmax", "fmin", "gcd", "ge",
@@ -43,9 +43,10 @@ def _constant(op, ufunc, *operands, integers=False):
     check_broadcast(op, *tensors)
     dtype = types.result_type(*operands)
     expect_type(not integers or dtype not in types.FLOATS, op, "integers or booleans", dtypes=dtypes(operands))
-    arrays = [x.array.astype(dtype, copy=False) if isinstance(x, Tensor) else x for x in operands]
+    xp = array_module(tensors[0].array)
+    arrays = [xp.asarray(x.array, dtype) if isinstance(x, Tensor) else x for x in operands]
     if dtype in types.HALVES:
-        arrays = [float(np.asarray(a).astype(dtype)) if np.isscalar(a) else a.astype(np.float32) for a in arrays]
+        arrays = [float(np.asarray(a).astype(dtype)) if np.isscalar(a) else xp.asarray(a, np.float32) for a in arrays]
     elif integers:
         arrays = [cast(a, dtype) if np.isscalar(a) else a for a in arrays]
     return Tensor(as_array(getattr(kernels.of(*arrays).xp, ufunc)(*arrays)))

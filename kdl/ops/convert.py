@@ -7,9 +7,10 @@ import numpy as np
 from kdl import types
 from kdl.autograd import Function
 from kdl.errors import expect, expect_type
+from kdl.kernels import cuda as cuda_kernels
 from kdl.ops.common import array_of, assign_, laid_out, unbroadcast
 from kdl.ops.pointwise import cast, check_broadcast, operand, quiet, untracked
-from kdl.tensor import Tensor, method
+from kdl.tensor import Tensor, array_module, method
 
 __all__ = ["clone"]
 
@@ -51,10 +52,10 @@ class Cast(Function):
     @quiet
     def forward(self, x):
         self.before = x.dtype
-        return x.astype(self.dtype)
+        return self.k.xp.array(x, self.dtype)
 
     def backward(self, gy, wanted):
-        return gy.astype(self.before)
+        return self.k.xp.array(gy, self.before)
 
 
 def _method_to(name, dtype):
@@ -106,16 +107,11 @@ def _moved(x, device):
 
 
 def reach(device):
-    """Raise RuntimeError unless CuPy and that GPU are there."""
-    try:
-        import cupy
-    except ImportError:
-        raise RuntimeError(f"to: device '{device}' needs CuPy: pip install 'kdl-kernels[cuda13]' (or [cuda12])"
-                           ) from None
-    try:
-        count = cupy.cuda.runtime.getDeviceCount()
-    except cupy.cuda.runtime.CUDARuntimeError as error:
-        raise RuntimeError(f"to: device '{device}' needs a CUDA GPU: {error}") from None
+    """Raise RuntimeError unless that GPU is there, and CuPy and the kernels to use it."""
+    if cuda_kernels.problem():
+        raise RuntimeError(f"to: device '{device}' cannot be used: {cuda_kernels.problem()}")
+    import cupy
+    count = cupy.cuda.runtime.getDeviceCount()
     if (device.index or 0) >= count:
         raise RuntimeError(f"to: expected a device below cuda:{count}, got {device}")
 
@@ -184,7 +180,7 @@ class Copy(Function):
 
     def forward(self, x):
         y = x if self.channels_last is None else laid_out(x, self.channels_last)
-        return y.copy(order="K") if y is x or self.k.xp.may_share_memory(x, y) else y
+        return self.k.xp.array(y) if y is x or self.k.xp.may_share_memory(x, y) else y
 
     def backward(self, gy, wanted):
         return gy
@@ -229,7 +225,7 @@ def _overwrite(input, value):
 
 @quiet
 def _write(array, value):
-    array[...] = value
+    array_module(array).copyto(array, value, casting="unsafe")
 
 
 class Overwrite(Function):
@@ -239,13 +235,13 @@ class Overwrite(Function):
     def forward(self, x, y):
         self.x, self.y = (x.shape, x.dtype), (getattr(y, "shape", ()), getattr(y, "dtype", None))
         z = self.k.xp.empty_like(x)
-        z[...] = y
+        self.k.xp.copyto(z, y, casting="unsafe")
         return z
 
     def backward(self, gz, wanted):
         shape, dtype = self.y
         return (self.k.zeros(*self.x) if wanted[0] else None,
-                unbroadcast(gz, shape).astype(dtype) if wanted[1] else None)
+                self.k.xp.asarray(unbroadcast(gz, shape), dtype) if wanted[1] else None)
 
 
 @method

@@ -75,8 +75,10 @@ def _array_of_data(op, data, dtype):
     """The data's own array, or one of the numbers in dtype (None: as they promote). Raises TypeError, ValueError."""
     if isinstance(data, Tensor):
         return data.array
-    if isinstance(data, np.ndarray) or hasattr(data, "__cuda_array_interface__"):
+    if isinstance(data, np.ndarray):
         return _supported(op, data)
+    if hasattr(data, "__cuda_array_interface__"):
+        return _supported(op, array_module(data).asarray(data))
     if not isinstance(data, (list, tuple, range)):
         if hasattr(data, "__array__"):
             return _supported(op, np.asarray(data))
@@ -161,6 +163,18 @@ def __dlpack_device__(input):
 _DLPACK_CPU = 1
 
 
+def _cuda_array_interface(input):
+    """How other libraries read a tensor on a GPU without a copy (version 3 of the CUDA array interface)."""
+    if not input.is_cuda:
+        raise AttributeError("__cuda_array_interface__: the tensor lies in host memory")
+    if input.requires_grad:
+        raise AttributeError("__cuda_array_interface__: the tensor requires grad; use tensor.detach()")
+    return input.array.__cuda_array_interface__
+
+
+Tensor.__cuda_array_interface__ = property(_cuda_array_interface)
+
+
 # --- of a shape ---
 def zeros(*size, dtype=None, device=None, requires_grad=False, **named):
     """Zeros: zeros(2, 3), zeros((2, 3)) or zeros(size=(2, 3)). Raises TypeError, ValueError for a wrong size."""
@@ -201,8 +215,10 @@ def _made(make, device, requires_grad):
         return Tensor(make(np), requires_grad)
     reach(device)
     import cupy
+
+    from kdl.kernels import gpu
     with nullcontext() if device.index is None else cupy.cuda.Device(device.index):
-        return Tensor(make(cupy), requires_grad)
+        return Tensor(make(gpu), requires_grad)
 
 
 def _dtype(dtype):

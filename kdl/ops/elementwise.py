@@ -82,7 +82,7 @@ def _scaled(op, input, other, alpha):
 class Add(Pointwise):
     def forward(self, x, y):
         self.shapes = getattr(x, "shape", ()), getattr(y, "shape", ())
-        return x + y
+        return self.k.xp.add(x, y)
 
     def backward(self, gz, wanted):
         return (unbroadcast(gz, self.shapes[0]) if wanted[0] else None,
@@ -92,11 +92,11 @@ class Add(Pointwise):
 class Sub(Pointwise):
     def forward(self, x, y):
         self.shapes = getattr(x, "shape", ()), getattr(y, "shape", ())
-        return x - y
+        return self.k.xp.subtract(x, y)
 
     def backward(self, gz, wanted):
         return (unbroadcast(gz, self.shapes[0]) if wanted[0] else None,
-                -unbroadcast(gz, self.shapes[1]) if wanted[1] else None)
+                self.k.xp.negative(unbroadcast(gz, self.shapes[1])) if wanted[1] else None)
 
 
 class Mul(Pointwise):
@@ -104,24 +104,26 @@ class Mul(Pointwise):
         self.shapes = getattr(x, "shape", ()), getattr(y, "shape", ())
         self.y = y if self.needs_input_grad[0] else None
         self.x = x if self.needs_input_grad[1] else None
-        return x * y
+        return self.k.xp.multiply(x, y)
 
     def backward(self, gz, wanted):
-        return (unbroadcast(gz * self.y, self.shapes[0]) if wanted[0] else None,
-                unbroadcast(gz * self.x, self.shapes[1]) if wanted[1] else None)
+        multiply = self.k.xp.multiply
+        return (unbroadcast(multiply(gz, self.y), self.shapes[0]) if wanted[0] else None,
+                unbroadcast(multiply(gz, self.x), self.shapes[1]) if wanted[1] else None)
 
 
 class Div(Pointwise):
     def forward(self, x, y):
         self.shapes = getattr(x, "shape", ()), getattr(y, "shape", ())
-        z = x / y
+        z = self.k.xp.true_divide(x, y)
         self.y, self.z = y, z if self.needs_input_grad[1] else None
         return z
 
     def backward(self, gz, wanted):
-        g = gz / self.y
+        xp = self.k.xp
+        g = xp.true_divide(gz, self.y)
         return (unbroadcast(g, self.shapes[0]) if wanted[0] else None,
-                unbroadcast(-g * self.z, self.shapes[1]) if wanted[1] else None)
+                unbroadcast(xp.multiply(xp.negative(g), self.z), self.shapes[1]) if wanted[1] else None)
 
 
 _ADD, _SUB, _MUL, _DIV = Rule("add"), Rule("sub", booleans="refuse"), Rule("mul"), Rule("div", "float")

@@ -133,7 +133,7 @@ def _position(op, input, dim, keepdim):
     expect_type(array.dtype != types.boolean, op, "a tensor that is not boolean", dtype=array.dtype)
     expect(array.size or (axis is not None and array.shape[axis]), op, "at least one element to choose from",
            input=input, dim=dim)
-    array = array.astype(types.float32) if array.dtype in types.HALVES else array
+    array = array_module(array).array(array, types.float32) if array.dtype in types.HALVES else array
     return Tensor(as_array(getattr(array_module(array), op)(array, axis=axis if array.ndim else None,
                                                            keepdims=keepdim)))
 

@@ -219,14 +219,15 @@ class Loss(Function):
 
     def reduce(self, loss, dtype):
         """The array of losses, reduced, in that dtype."""
+        xp = self.k.xp
         if self.reduction == "none":
-            return loss.astype(dtype, copy=False)
-        total = loss.sum()
-        return self.k.xp.asarray(total / self.divisor if self.reduction == "mean" else total, dtype)
+            return xp.asarray(loss, dtype)
+        total = xp.sum(loss)
+        return xp.asarray(xp.true_divide(total, self.divisor) if self.reduction == "mean" else total, dtype)
 
     def spread(self, g):
         """The gradient of every loss (of all, where it is one number) from that of the result."""
-        return g / self.divisor if self.reduction == "mean" else g
+        return self.k.xp.true_divide(g, self.divisor) if self.reduction == "mean" else g
 
 
 class Elementwise(Loss):
@@ -248,22 +249,22 @@ class Distance(Loss):
     """z = value(d) for d = x - y; gx = derivative(g, d), gy = -gx."""
 
     def forward(self, x, y):
-        self.d = d = x - y
+        self.d = d = self.k.xp.subtract(x, y)
         self.divisor = d.size
         return self.reduce(self.value(self.k.xp, d), d.dtype)
 
     def backward(self, g, wanted):
         gx = self.derivative(self.k.xp, self.spread(g), self.d)
-        return gx if wanted[0] else None, -gx if wanted[1] else None
+        return gx if wanted[0] else None, self.k.xp.negative(gx) if wanted[1] else None
 
 
 # --- of the distance ---
 class SquaredError(Distance):
     def value(self, xp, d):
-        return d * d
+        return xp.multiply(d, d)
 
     def derivative(self, xp, g, d):
-        return 2 * g * d
+        return xp.multiply(xp.multiply(g, 2), d)
 
 
 class AbsoluteError(Distance):

@@ -221,11 +221,11 @@ class Sum(Reduction):
 
     def forward(self, x):
         self.shape, self.last = x.shape, is_channels_last(x)
-        return x.sum(axis=self.axes, keepdims=self.keepdim)
+        return self.k.xp.sum(x, axis=self.axes, keepdims=self.keepdim)
 
     def backward(self, gy, wanted):
         gx = empty(self.k, self.shape, gy.dtype, self.last)
-        gx[...] = self.kept(gy, len(self.shape))
+        self.k.xp.copyto(gx, self.kept(gy, len(self.shape)))
         return gx
 
 
@@ -234,10 +234,10 @@ class Mean(Sum):
 
     def forward(self, x):
         self.n = count_of(x.shape, self.axes)
-        return super().forward(x) / self.n
+        return self.k.xp.true_divide(super().forward(x), self.n)
 
     def backward(self, gy, wanted):
-        return super().backward(gy / self.n, wanted)
+        return super().backward(self.k.xp.true_divide(gy, self.n), wanted)
 
 
 class NanSum(Sum):

@@ -10,8 +10,6 @@ another computes the gradient; neither p nor l is stored. C is dimension 1 of (N
 """
 import math
 
-import numpy as np
-
 from kdl import types
 from kdl.autograd import Function, is_grad_enabled
 from kdl.errors import expect, expect_type
@@ -133,10 +131,9 @@ def _check_labels(op, input, target, C, ignore_index, alternative=""):
     expect_type(labels.dtype in (types.int64, types.uint8), op, "class labels of dtype int64; use target.long()",
                 target__dtype=labels.dtype)
     expect_type(isinstance(ignore_index, int), op, "ignore_index to be an int", ignore_index=ignore_index)
-    unsigned = labels.view(np.uint64) if labels.dtype == types.int64 else labels  # negative ones become huge
-    if not labels.size or unsigned.max() < C:
-        return
     xp = array_module(labels)
+    if not labels.size or (int(xp.max(labels)) < C and int(xp.min(labels)) >= 0):
+        return
     bad = xp.argwhere(((labels < 0) | (labels >= C)) & (labels != ignore_index))
     if len(bad):
         position = tuple(int(i) for i in bad[0])
@@ -202,7 +199,7 @@ class ClassLoss(Loss):
 
     def row_gradients(self, g, rows):
         """The gradients of the losses (outer, inner), from that of the result; rows is an array of their kind."""
-        g = self.spread(g.astype(rows.dtype, copy=False))
+        g = self.spread(self.k.xp.asarray(g, rows.dtype))
         if self.reduction == "none":
             return self.k.xp.ascontiguousarray(g).reshape(rows.shape)
         return self.k.xp.full(rows.shape, g, rows.dtype)
@@ -211,7 +208,7 @@ class ClassLoss(Loss):
         """What the mean divides by: the weights of the labels, added up; NaN where that is 0."""
         if self.reduction != "mean":
             return None
-        used = labels != self.ignore_index
+        used = self.k.xp.not_equal(labels, self.ignore_index)
         total = self.k.xp.count_nonzero(used) if weight is None else weight[labels[used]].sum(dtype=wide(weight.dtype))
         return float(total) or math.nan
 

@@ -12,6 +12,11 @@ _COLUMNS = 128  # per task where there is one outer slice: 512 bytes of float32
 _SERIAL = 1 << 21  # values below which one thread is done before others are awake: 1 ms
 
 
+def take(x, index, y):
+    """y[i] = x[index[i]]; indices wrap around."""
+    np.take(x, index, axis=0, out=y, mode="wrap")
+
+
 def add_slices(index, values, total):
     """Adds to a total that holds zeros: the system gives those of a large table untouched, 5 ms sooner for 30 MB."""
     if total.dtype in HALVES:

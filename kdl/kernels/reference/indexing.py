@@ -4,6 +4,11 @@ import numpy as np
 from kdl.kernels.reference import wide
 
 
+def take(x, index, y):
+    """y[i] = x[index[i]]; indices wrap around."""
+    np.take(x, index, axis=0, out=y, mode="wrap")
+
+
 def add_slices(index, values, total):
     """Adds to a total that holds zeros."""
     sums = np.zeros(total.shape, wide(values).dtype)
