@@ -38,7 +38,8 @@ class Namespace:
         elif attribute in self.functions:
             setattr(self, attribute, self.functions[attribute])
         else:
-            raise AttributeError(f"kernels: the {self.name} namespace has no kernel {attribute!r}")
+            remedy = "; compute it on the CPU, with tensor.cpu()" if self.name == "cuda" else ""
+            raise AttributeError(f"kernels: the {self.name} namespace has no kernel {attribute!r}{remedy}")
         return getattr(self, attribute)
 
     def __repr__(self):

@@ -131,7 +131,7 @@ def _fill(y, value):
     if value == 0 and y.flags.c_contiguous and math.copysign(1, value) > 0:
         y.data.memset_async(0, y.nbytes, cupy.cuda.get_current_stream())
     elif y.dtype in _KERNEL_DTYPES and isinstance(value, (int, float)):
-        cuda.functions()["fill"](y, value)
+        cuda.functions()["fill"](y, value if y.dtype in FLOATS or y.dtype == boolean else int(value))
     else:
         y.fill(value)
 

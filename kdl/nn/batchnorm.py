@@ -7,7 +7,7 @@ from kdl.nn import functional as F
 from kdl.nn import init
 from kdl.nn.module import Module
 from kdl.nn.parameter import new_parameter
-from kdl.tensor import Tensor
+from kdl.tensor import Tensor, array_module
 
 __all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d"]
 
@@ -58,7 +58,8 @@ class _BatchNorm(Module):
         y = F.batch_norm(input, self.running_mean if use_running else None, self.running_var if use_running else None,
                          self.weight, self.bias, self.training or self.running_mean is None, factor, self.eps)
         if tracking:
-            self.num_batches_tracked.array += 1
+            count = self.num_batches_tracked.array
+            array_module(count).add(count, 1, out=count)
         return y
 
     def extra_repr(self):

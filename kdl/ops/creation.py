@@ -273,7 +273,7 @@ def full_like(input, fill_value, **options):
 def _filled(op, input, value, options):
     array_of(op, input)
     x = empty_like(input, **options)
-    x.array.fill(value)
+    array_module(x.array).copyto(x.array, value, casting="unsafe")
     return x
 
 

@@ -5,7 +5,7 @@ from numbers import Real
 from kdl import kernels
 from kdl.autograd import enable_grad
 from kdl.errors import expect, expect_type
-from kdl.ops.common import is_channels_last, like, quiet
+from kdl.ops.common import dense, like, quiet
 from kdl.tensor import Tensor, array_module
 
 _IGNORED = ("foreach", "fused", "capturable")  # torch's choices between its own implementations
@@ -80,7 +80,7 @@ class Optimizer:
                 if set_to_none or p.grad is None:
                     p.grad = None
                 else:
-                    p.grad.array[...] = 0
+                    array_module(p.grad.array).copyto(p.grad.array, 0)
 
     def step(self, closure=None):
         """Update every parameter that has a gradient; returns what `closure`, called first, returns.
@@ -105,7 +105,7 @@ class Optimizer:
                 if g.shape != target.shape or g.dtype != target.dtype:
                     expect(False, f"{self._name}.step", "a gradient of the parameter's shape and dtype", gradient=g,
                            gradient_dtype=g.dtype, parameter=target, parameter_dtype=target.dtype)
-                array = target if target.flags.c_contiguous or is_channels_last(target) else target.copy()
+                array = dense(target)
                 if array is not target:
                     copies.append((target, array))
                 averages, numbers = self._prepare(array, self.state[p], group)
@@ -116,7 +116,7 @@ class Optimizer:
                 lists = [None if column[0] is None else column for column in zip(*batch, strict=True)]
                 self._update(k, lists, numbers, group)
             for target, array in copies:
-                target[...] = array
+                array_module(target).copyto(target, array)
 
     def _prepare(self, p, state, group):
         """The running averages of the dense array `p` (None for those not used), and the numbers of its own step."""
