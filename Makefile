@@ -23,7 +23,7 @@ has_compiler = command -v c++ >/dev/null || command -v g++ >/dev/null || command
 # NumPy's BLAS takes its kernels from the CPU, not from the environment
 unexport OPENBLAS_CORETYPE OPENBLAS_L2_SIZE
 
-.PHONY: train test lint bench gpu-bench kernels wheel doctor help clean
+.PHONY: train test lint bench gpu-bench kernels gpu-test wheel doctor help clean
 .DEFAULT_GOAL := train
 
 train: $(call ready,demo)  ## train LeNet-5 on scikit-learn's digits (ARGS="--epochs 20 --variant relu")
@@ -46,6 +46,15 @@ kernels: $(call ready,dev)  ## build the compiled kernels in place: for the CPU 
 	$(call step,compiled kernels,if $(has_compiler); then $(CMAKE) -S . -B build/kernels -G Ninja -DKDL_INPLACE=ON -DKDL_SIMT=ON \
 		-DCMAKE_CUDA_ARCHITECTURES=$(ARCHITECTURES) -DPython_EXECUTABLE=$$($(PYTHON) -c 'import sys; print(sys.executable)') \
 		&& $(CMAKE) --build build/kernels; fi)
+
+# For a machine with a GPU: its own python3 with NumPy, Numba, CuPy, pybind11 and pytest; nothing is fetched. $OUT, if
+# set, receives the results.
+gpu-test: override OUT := $(or $(OUT),build/gpu)
+gpu-test:  ## test the CUDA kernels on this machine's GPU, with its own python3 and without a network
+	@nvidia-smi -L >/dev/null 2>&1 || { echo "gpu-test needs an NVIDIA GPU: nvidia-smi finds none"; exit 1; }
+	@mkdir -p $(OUT)
+	@$(MAKE) --no-print-directory kernels NO_VENV=1
+	@PYTHONPATH=$(CURDIR) sh tests/gpu_test.sh $(OUT)
 
 wheel: $(call ready,dev)  ## build the wheel into dist/ (KDL_CUDA=AUTO|ON|OFF, KDL_PIP_NVCC=1)
 	@$(PYTHON) -m build --wheel

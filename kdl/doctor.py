@@ -104,7 +104,33 @@ def cuda():
     """The GPU side: fine when it works, fine when there is no GPU; a fault when there is one that kdl cannot use."""
     from kdl.kernels import cuda
     problem = cuda.problem()
-    yield "cuda kernels", problem or f"available, built for {cuda.architectures()}", bool(problem) and _has_gpu()
+    yield "cuda kernels", problem or "available", bool(problem) and _has_gpu()
+    try:
+        built = cuda.functions()
+    except ImportError:
+        return
+    yield "  built for", cuda.architectures(), False
+    if problem is None:
+        from cupy.cuda import runtime
+        driver, toolkit = [f"{v // 1000}.{v % 1000 // 10}" for v in (runtime.driverGetVersion(),
+                                                                     runtime.runtimeGetVersion())]
+        old = int(driver.split(".")[0]) < int(toolkit.split(".")[0])  # minor versions of CUDA are compatible
+        yield "  driver", f"for CUDA {driver}; CuPy uses {toolkit}", old
+        for i in range(kdl.cuda.device_count()):
+            major, minor = kdl.cuda.get_device_capability(i)
+            yield f"  cuda:{i}", f"{kdl.cuda.get_device_name(i)}, compute capability {major}.{minor}", False
+    for family, names in _families().items():
+        missing = [name for name in names if name not in built]
+        without = f"; on the CPU only: {', '.join(missing)}" if missing else ""
+        yield f"  {family}", f"{len(names) - len(missing)} of {len(names)} kernels{without}", False
+
+
+def _families():
+    """The kernels there should be, by family."""
+    families = {}
+    for name, function in kernels.get("reference").functions.items():
+        families.setdefault(function.__module__.rpartition(".")[2], []).append(name)
+    return families
 
 
 def _has_gpu():

@@ -338,7 +338,8 @@ class CUDARuntimeError(RuntimeError):
 
 runtime = types.SimpleNamespace(
     CUDARuntimeError=CUDARuntimeError, getDeviceCount=lambda: device_count, getDevice=lambda: 0,
-    setDevice=lambda device: None, deviceSynchronize=lambda: None, runtimeGetVersion=lambda: 13000,
+    setDevice=lambda device: None, deviceSynchronize=lambda: None, driverGetVersion=lambda: 13000,
+    runtimeGetVersion=lambda: 13000,
     getDeviceProperties=lambda device: {"name": b"NumPy", "major": 9, "minor": 0, "totalGlobalMem": 1 << 30,
                                         "multiProcessorCount": 4})
 cuda = types.ModuleType("cupy.cuda")

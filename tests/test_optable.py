@@ -8,7 +8,8 @@ import kdl
 import kdl.nn.functional as F
 from kdl import kernels
 from kdl.autograd import gradcheck
-from kdl.kernels import simt
+from kdl.kernels import cuda, simt
+from tests import fake_cupy
 from tests.optable import ROWS, TOLERANCE, Array
 
 torch = pytest.importorskip("torch", reason="the op table is compared with torch: pip install 'kdl-kernels[test]'")
@@ -49,12 +50,13 @@ def call(function, case, tensors):
     return list(outputs) if isinstance(outputs, (tuple, list)) else [outputs]
 
 
-def run_kdl(row, case, inputs):
+def run_kdl(row, case, inputs, device="cpu"):
     """Outputs and gradients, as arrays, for an upstream gradient that is the same in every run."""
     function = getattr(F, row.name, None) or getattr(kdl, row.name)
-    tensors = {p: kdl.Tensor(a.copy() if p in row.updates else a, requires_grad=g) for p, a, g in inputs}
+    move = lambda a: kdl.Tensor(a).to(device)
+    tensors = {p: move(a.copy() if p in row.updates else a).requires_grad_(g) for p, a, g in inputs}
     outputs = call(function, case, tensors) + [tensors[p] for p in row.updates if p in tensors]
-    return [y.detach().array for y in outputs], gradients(outputs, tensors, inputs, kdl.Tensor)
+    return [y.detach().cpu().array for y in outputs], gradients(outputs, tensors, inputs, move)
 
 
 def run_torch(row, case, inputs):
@@ -73,7 +75,7 @@ def gradients(outputs, tensors, inputs, from_array):
         if y.requires_grad:
             upstream = upstream.astype(str(y.dtype).removeprefix("torch."))
             y.backward(from_array(upstream), retain_graph=True)
-    return [None if tensors[p].grad is None else np.asarray(tensors[p].grad) for p, _, g in inputs if g]
+    return [None if tensors[p].grad is None else np.asarray(tensors[p].grad.cpu()) for p, _, g in inputs if g]
 
 
 def close(ours, theirs, tolerance, what):
@@ -121,6 +123,35 @@ def test_namespace_agrees_with_reference(row, case, dtype, namespace):
         theirs = run_kdl(row, case, inputs)
     agree(ours, theirs, TOLERANCE[dtype])
     assert [y.dtype for y in ours[0]] == [y.dtype for y in theirs[0]]
+
+
+@pytest.mark.skipif(not cuda.available(), reason=str(cuda.problem()))
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
+@every_case
+def test_cuda_agrees_with_reference(row, case, dtype):
+    if dtype in ("float16", "bfloat16") and not row.halves:
+        pytest.skip("half types are not promised")
+    on_gpu(row, case, dtype)
+
+
+@pytest.mark.skipif(not simt.available(), reason=str(simt.problem()))
+@pytest.mark.parametrize("row, case", [pytest.param(row, row.cases[0], id=row.name) for row in ROWS])
+def test_the_way_of_gpu_arrays_agrees_with_reference(row, case):
+    """On the stand-in for CuPy, whose kernels run under simt; what CuPy would compile is computed by NumPy."""
+    with fake_cupy.installed(), fake_cupy.computing():
+        on_gpu(row, case, "float32")
+
+
+def on_gpu(row, case, dtype):
+    inputs = build(case, getattr(kdl, dtype))
+    try:
+        ours = run_kdl(row, case, inputs, "cuda")
+    except AttributeError as missing:
+        if "namespace has no kernel" not in str(missing):
+            raise
+        pytest.skip(str(missing))
+    with kernels.use("reference"):
+        agree(ours, run_kdl(row, case, inputs), TOLERANCE[dtype])
 
 
 COMPILED = {"activation", "batchnorm", "conv", "gemm", "pool", "softmax"}  # the families in csrc/ops

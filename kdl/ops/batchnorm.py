@@ -92,7 +92,7 @@ class BatchNorm(Function):
                                                self.momentum, self.eps)
             for running, updated in ((running_mean, mean), (running_var, var)):
                 if updated is not running:
-                    running[...] = updated
+                    self.k.xp.copyto(running, updated, casting="unsafe")
         else:
             self.mean, self.var = running_mean, running_var
             self.k.batch_norm_forward_inference(self.rows(self.x), w, b, mean, var, self.rows(y), self.eps)
@@ -110,7 +110,7 @@ class BatchNorm(Function):
             else:
                 self.k.batch_norm_backward_inference(*arrays, self.per_channel(self.mean), self.per_channel(self.var),
                                                      rows_gx, gw, gb, self.eps)
-        gw, gb = [g if g is None else g.astype(self.dtype, copy=False) for g in (gw, gb)]
+        gw, gb = [g if g is None else self.k.xp.asarray(g, self.dtype) for g in (gw, gb)]
         return gx, gw, gb, None, None
 
     def rows(self, array):

@@ -174,7 +174,7 @@ class Convolution(Function):
     def _run(self, kernel, *arrays):
         """Call a kernel for images or volumes; the last array is what it fills."""
         if arrays[0].size == 0:
-            arrays[-1][...] = 0
+            self.k.xp.copyto(arrays[-1], 0)
             return
         kernel = getattr(self.k, f"conv{max(self.n, 2)}d_{kernel}")
         kernel(*[a if a is None or a.ndim == 1 else self._batch(a) for a in arrays], *self.geometry, tf32())
@@ -198,7 +198,7 @@ class ConvolutionTranspose(Convolution):
         y = self._empty(x, w.shape[1] * self.groups)
         self._run("backward_x", x, w, y)
         if b is not None:
-            y += b.reshape(-1, *(1,) * self.n)
+            self.k.xp.add(y, b.reshape(-1, *(1,) * self.n), out=y)
         return y
 
     @quiet
