@@ -98,7 +98,7 @@ def test_bad_options_are_one_sentence(argv, said, capsys):
 def test_an_unknown_recipe_names_the_near_ones(capsys):
     with pytest.raises(SystemExit) as stop:
         run("train", "lenet")
-    assert stop.value.code == 2 and "did you mean lenet5?" in capsys.readouterr().err
+    assert stop.value.code == 2 and "did you mean lenet5" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("argv", [["--help"], ["train", "--help"], ["train", "lenet5", "--help"], ["doctor", "--help"],
