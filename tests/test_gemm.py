@@ -259,3 +259,58 @@ def test_a_fractional_factor_of_integers_is_refused():
     x = kdl.tensor(INT)
     with pytest.raises(TypeError, match="addmm: expected alpha to be a number for int64 tensors, got alpha"):
         kdl.addmm(x[0, :2], x, x.T, alpha=0.5)
+
+
+# --- in one kernel, and in which precision ---
+@pytest.mark.parametrize("namespace", ["cpu", "reference"])
+def test_a_linear_layer_takes_the_relu_after_it_along(namespace, rng):
+    x = rng.standard_normal((5, 4))
+    results = []
+    for hooked in (False, True):  # a hook keeps the layers apart
+        kdl.manual_seed(1)
+        model = kdl.nn.Sequential(kdl.nn.Linear(4, 6), kdl.nn.ReLU(), kdl.nn.Linear(6, 3), kdl.nn.ReLU()).double()
+        if hooked:
+            for layer in model:
+                layer.register_forward_hook(lambda *_: None)
+        leaf = kdl.tensor(x, requires_grad=True)
+        with kernels.use(namespace):
+            y = model(leaf)
+        (y * y).sum().backward()
+        results.append([y.detach().numpy(), leaf.grad.numpy(), *[p.grad.numpy() for p in model.parameters()]])
+    for fused, apart in zip(*results, strict=True):
+        np.testing.assert_array_equal(fused, apart)
+    assert (results[0][0] == 0).any() and (results[0][0] > 0).any()
+
+
+def test_relu_in_a_linear_layer_is_torchs(rng):
+    arrays = [rng.standard_normal(s) for s in ((7, 5), (3, 5), (3,))]
+    ours, theirs = ([library.tensor(a, requires_grad=True) for a in arrays] for library in (kdl, torch))
+    gemm.linear_relu(*ours).sum().backward()
+    torch.relu(torch.nn.functional.linear(*theirs)).sum().backward()
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a.grad.numpy(), b.grad.numpy(), rtol=1e-9, atol=1e-12)
+
+
+def test_the_precision_of_float32_is_a_switch():
+    assert kdl.get_float32_matmul_precision() == "highest"
+    try:
+        for precision, tf32 in (("high", True), ("medium", True), ("highest", False)):
+            kdl.set_float32_matmul_precision(precision)
+            assert kdl.get_float32_matmul_precision() == precision and gemm.tf32() is tf32
+    finally:
+        kdl.set_float32_matmul_precision("highest")
+    with pytest.raises(ValueError, match="one of 'highest', 'high', 'medium', got precision 'low'"):
+        kdl.set_float32_matmul_precision("low")
+
+
+def test_a_product_is_explained():
+    from kdl.kernels import simt
+    if not simt.available():
+        pytest.skip(simt.problem())
+    a = kdl.zeros(128, 2048)
+    try:
+        kdl.set_float32_matmul_precision("high")
+        with kernels.use("simt"):
+            assert "chosen: gemm_mma" in kdl.explain(kdl.matmul, a, a.T)
+    finally:
+        kdl.set_float32_matmul_precision("highest")

@@ -3,6 +3,8 @@ import operator
 from collections import OrderedDict
 from itertools import chain
 
+from kdl.nn.activation import ReLU
+from kdl.nn.gemm import Linear
 from kdl.nn.module import Module, indent
 from kdl.nn.parameter import Parameter
 from kdl.tensor import Tensor
@@ -94,8 +96,13 @@ class Sequential(_Row):
         return self._modules[self._key(index)]
 
     def forward(self, input):
-        for module in self._modules.values():
-            input = module(input)
+        modules, done = list(self._modules.values()), False
+        for module, after in zip(modules, [*modules, None][1:], strict=True):
+            if done:  # a ReLU, with the linear layer before it
+                done = False
+                continue
+            done = type(module) is Linear and type(after) is ReLU and module._hooks is None and after._hooks is None
+            input = module(input, relu=True) if done else module(input)
         return input
 
 

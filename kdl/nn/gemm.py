@@ -6,6 +6,7 @@ from kdl.nn import functional as F
 from kdl.nn import init
 from kdl.nn.module import Module
 from kdl.nn.parameter import new_parameter
+from kdl.ops.gemm import linear_relu
 
 __all__ = ["Bilinear", "Linear"]
 
@@ -28,8 +29,9 @@ class Linear(Module):
             bound = 1 / math.sqrt(self.in_features) if self.in_features > 0 else 0
             init.uniform_(self.bias, -bound, bound)
 
-    def forward(self, input):
-        return F.linear(input, self.weight, self.bias)
+    def forward(self, input, relu=False):
+        """F.linear, or F.relu of it in the same kernel, which Sequential asks for where a ReLU follows."""
+        return (linear_relu if relu else F.linear)(input, self.weight, self.bias)
 
     def extra_repr(self):
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"

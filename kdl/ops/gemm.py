@@ -20,7 +20,7 @@ import numpy as np
 from kdl import types
 from kdl.autograd import Function
 from kdl.errors import describe, expect, expect_type
-from kdl.ops.common import assign_, quiet, unbroadcast
+from kdl.ops.common import assign_, like, quiet, unbroadcast
 from kdl.tensor import Tensor, method
 
 __all__ = ["addmm", "baddbmm", "bilinear", "bmm", "dot", "get_float32_matmul_precision", "linear", "matmul", "mm", "mv",
@@ -144,14 +144,14 @@ def baddbmm_(input, batch1, batch2, *, beta=1, alpha=1):
     return assign_(input, baddbmm(input, batch1, batch2, beta=beta, alpha=alpha))
 
 
+def linear_relu(input, weight, bias=None):
+    """relu(linear(input, weight, bias)), in one kernel."""
+    return _linear(Linear(relu=True), input, weight, bias)
+
+
 def linear(input, weight, bias=None):
     """input weight' + bias, for (..., K), (N, K) and (N), giving (..., N); or for weight (K), bias (), giving (...)."""
-    x, w, *_ = _shapes("linear", input=input, weight=weight, bias=bias)
-    expect(len(x) > 0 and len(w) in (1, 2) and x[-1] == w[-1], "linear",
-           "input (..., K) and weight (N, K) or (K)", input=input, weight=weight)
-    expect(bias is None or bias.array.shape == w[:-1], "linear", "bias.shape == weight.shape[:-1]", bias=bias,
-           weight=weight)
-    return Linear()(input, weight, bias)
+    return _linear(Linear(), input, weight, bias)
 
 
 def bilinear(input1, input2, weight, bias=None):
@@ -172,6 +172,15 @@ def bilinear(input1, input2, weight, bias=None):
 
 
 # --- arguments ---
+def _linear(function, input, weight, bias):
+    x, w, *_ = _shapes("linear", input=input, weight=weight, bias=bias)
+    expect(len(x) > 0 and len(w) in (1, 2) and x[-1] == w[-1], "linear",
+           "input (..., K) and weight (N, K) or (K)", input=input, weight=weight)
+    expect(bias is None or bias.array.shape == w[:-1], "linear", "bias.shape == weight.shape[:-1]", bias=bias,
+           weight=weight)
+    return function(input, weight, bias)
+
+
 def _shapes(op, **tensors):
     """The shapes of tensors of one dtype, of which the last may be None. Raises TypeError for others, and for bool."""
     shapes, dtype = [], None
@@ -235,6 +244,11 @@ class MatMul(Function):
 
 
 class Linear(Function):
+    """x w' + b, clipped at 0 with relu; the gradient passes where the result is not 0."""
+
+    def __init__(self, relu=False):
+        self.relu = relu
+
     @quiet
     def forward(self, x, w, b):
         self.shapes = x.shape, w.shape
@@ -242,12 +256,17 @@ class Linear(Function):
         self.w = w if self.needs_input_grad[0] else None
         x, w = _regular(_folded(x), self.k), _regular(_as_row(w), self.k)
         y = self.k.empty(self.shapes[0][:-1] + self.shapes[1][:-1], x.dtype)
-        self.k.linear_forward(x, w, None if b is None else b.reshape(-1), y.reshape(len(x), len(w)), False, tf32())
+        self.k.linear_forward(x, w, None if b is None else b.reshape(-1), y.reshape(len(x), len(w)), self.relu,
+                              tf32())
+        self.y = y if self.relu else None
         return y
 
     @quiet
     def backward(self, gy, wanted):
         x_shape, w_shape = self.shapes
+        if self.relu:
+            clipped, gy = gy, self.k.xp.empty_like(self.y)
+            self.k.relu_backward(self.y, like(clipped, self.y), gy)
         gy = gy.reshape(prod(x_shape[:-1]), prod(w_shape[:-1]))
         gx = gw = gb = None
         if wanted[0]:
