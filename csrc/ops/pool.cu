@@ -161,8 +161,9 @@ __global__ void __launch_bounds__(threads) max_forward_kernel(const T* x, T* y, 
   winners.store(to, which, place.count);
 }
 
+// So many blocks and no more: unasked, the compiler spills for the sake of eight.
 template <class T, bool last>
-__global__ void __launch_bounds__(threads) max_backward_kernel(const T* gy, Winners winners, T* gx, Pooling p, Code code) {
+__global__ void __launch_bounds__(threads, last ? 4 : 5) max_backward_kernel(const T* gy, Winners winners, T* gx, Pooling p, Code code) {
   const Place<T, last> place(p);
   constexpr int width = Place<T, last>::width;
   if (place.count == 0) return;

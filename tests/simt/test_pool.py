@@ -124,4 +124,6 @@ def test_memory_traffic_is_what_the_header_says(channels_last):
     assert moved(race.max_pool2d_forward, x, y, winner, *window, (1, 1)) == (4 * x.size, 5 * y.size)
     assert moved(race.avg_pool2d_forward, x, y, *window, True, 0) == (4 * x.size, 4 * y.size)
     assert moved(race.avg_pool2d_backward, y, x, *window, True, 0) == (4 * x.size, 4 * x.size)
-    assert moved(race.max_pool2d_backward, y, winner, x, *window, (1, 1)) == (5 * x.size, 4 * x.size)
+    # gy is read where its winner is here, once, by a compiler that moves the load behind that question
+    read, written = moved(race.max_pool2d_backward, y, winner, x, *window, (1, 1))
+    assert x.size + 4 * y.size <= read <= 5 * x.size and written == 4 * x.size
