@@ -23,7 +23,7 @@ has_compiler = command -v c++ >/dev/null || command -v g++ >/dev/null || command
 # NumPy's BLAS takes its kernels from the CPU, not from the environment
 unexport OPENBLAS_CORETYPE OPENBLAS_L2_SIZE
 
-.PHONY: train test lint bench gpu-bench kernels gpu-test wheel doctor help clean
+.PHONY: train test simt lint bench gpu-bench kernels gpu-test wheel doctor help clean
 .DEFAULT_GOAL := train
 
 train: $(call ready,demo)  ## train LeNet-5 on scikit-learn's digits (ARGS="--epochs 20 --variant relu")
@@ -31,6 +31,9 @@ train: $(call ready,demo)  ## train LeNet-5 on scikit-learn's digits (ARGS="--ep
 
 test: $(call ready,dev) kernels  ## run the tests (ARGS="-k conv")
 	@OPENBLAS_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --dist worksteal $(ARGS)  # a test process has no core to spare
+
+simt: $(call ready,dev) kernels  ## run the CUDA kernels' source on the CPU in every mode (ARGS="race asan -k pool")
+	@OPENBLAS_NUM_THREADS=1 $(PYTHON) -m tests.simt $(ARGS)
 
 lint: $(call ready,dev)  ## check the style
 	@$(PYTHON) -m ruff check .

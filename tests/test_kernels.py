@@ -11,6 +11,7 @@ import kdl
 from benchmarks import harness
 from kdl import kernels
 from tests.optable import ROWS
+from tests.simt import COMPILED, EXPORTED
 
 SIGNATURES = {name: {k: list(inspect.signature(f).parameters) for k, f in kernels.get(name).functions.items()}
               for name in ("reference", "cpu")}
@@ -31,25 +32,36 @@ def test_the_compiled_kernels_are_among_them():
 
 
 @pytest.fixture(scope="module")
-def called():
-    """For every kernel, the op-table rows whose forward or backward calls it."""
+def runs():
+    """For every case of the op table its row, and the kernels that its forward and backward call."""
     import tests.test_optable as table
-    reference, users = kernels.get("reference"), {}
+    reference, found = kernels.get("reference"), []
 
-    def recorded(name, function, row):
+    def recorded(name, function):
         def call(*args, **kwargs):
-            users.setdefault(name, set()).add(row.name)
+            found[-1][1].add(name)
             return function(*args, **kwargs)
         return call
 
+    for name, function in reference.functions.items():
+        setattr(reference, name, recorded(name, function))
     with kernels.use("reference"):
         for row in ROWS:
-            for name, function in reference.functions.items():
-                setattr(reference, name, recorded(name, function, row))
             for case in row.cases:
+                found.append((row, set()))
                 table.run_kdl(row, case, table.build(case))
     for name, function in reference.functions.items():
         setattr(reference, name, function)
+    return found
+
+
+@pytest.fixture(scope="module")
+def called(runs):
+    """For every kernel, the op-table rows whose forward or backward calls it."""
+    users = {}
+    for row, names in runs:
+        for name in names:
+            users.setdefault(name, set()).add(row.name)
     return users
 
 
@@ -57,6 +69,13 @@ def test_every_kernel_has_an_op_table_row(called):
     optimizer = {name for name in SIGNATURES["cpu"] if name.endswith("_step")}  # tested in test_optim.py
     numpys = {name for name in SIGNATURES["cpu"] if hasattr(np, name)} | {"fill"}  # tested in simt/test_elementwise.py
     assert set(SIGNATURES["cpu"]) - optimizer - numpys - set(called) == set()
+
+
+def test_every_cuda_kernel_is_run_on_the_cpu(runs):
+    """By a case of a compiled family that calls compiled kernels alone: tests/simt/test_optable.py skips the others."""
+    steps = {name for name in EXPORTED if name.endswith("_step")}  # tests/simt/test_optimizer.py
+    run = set().union(*(names for row, names in runs if row.family in COMPILED and names <= set(EXPORTED)))
+    assert set(EXPORTED) - steps - run == set()
 
 
 def test_every_kernel_has_a_benchmark(called):

@@ -154,31 +154,6 @@ def on_gpu(row, case, dtype):
         agree(ours, run_kdl(row, case, inputs), TOLERANCE[dtype])
 
 
-COMPILED = {"activation", "batchnorm", "conv", "gemm", "pool", "softmax"}  # the families in csrc/ops
-
-
-@pytest.mark.skipif(not simt.available(), reason=str(simt.problem()))
-@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
-@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
-@pytest.mark.parametrize("row, case", [param for param in CASES if param.values[0].family in COMPILED])
-def test_simt_agrees_with_reference(row, case, dtype, layout):
-    """The CUDA kernels' own source, run on the CPU."""
-    inputs = build(case, getattr(kdl, dtype), LAYOUTS.get(layout))
-    if layout == "channels_last" and not any(a.ndim in (4, 5) for _, a, _ in inputs):
-        pytest.skip("no input with such a layout")
-    if dtype in ("float16", "bfloat16") and not row.halves:
-        pytest.skip("half types are not promised")
-    try:
-        with kernels.use("simt"):
-            ours = run_kdl(row, case, inputs)
-    except AttributeError as missing:  # the three-dimensional kernels
-        if "namespace has no kernel" not in str(missing):
-            raise
-        pytest.skip(str(missing))
-    with kernels.use("reference"):
-        agree(ours, run_kdl(row, case, inputs), TOLERANCE[dtype])
-
-
 @every_case
 def test_gradcheck(row, case):
     inputs = build(case)

@@ -18,18 +18,19 @@ namespace {
 struct Stretch {
   char *begin, *end;
   const char* name;
+  int64_t item;
   simt::Buffer buffer;
 };
 
 Stretch stretch_of(const Array& array, const char* name) {
   const int64_t item = dtype_bytes[static_cast<int>(array.dtype)];
   char *begin = array.as<char>(), *end = begin;
-  if (array.size() == 0) return {begin, end, name, {}};
+  if (array.size() == 0) return {begin, end, name, item, {}};
   for (int d = 0; d < array.ndim; ++d) {
     const int64_t reach = (array.shape[d] - 1) * array.strides[d] * item;
     (reach < 0 ? begin : end) += reach;
   }
-  return {begin, end + item, name, {}};
+  return {begin, end + item, name, item, {}};
 }
 
 // Arrays that overlap in host memory must overlap in the same way on the device.
@@ -53,6 +54,7 @@ std::mutex one_call_at_a_time;
 
 void run(const Export& op, Value* values) {
   const std::lock_guard<std::mutex> lock(one_call_at_a_time);
+  if (simt::options.last_block) return op.call(values);
   const FreeAll cleanup;
 
   std::vector<Array*> arrays;
@@ -69,7 +71,8 @@ void run(const Export& op, Value* values) {
   stretches = merge_overlaps(std::move(stretches));
   for (Stretch& stretch : stretches) {
     const size_t bytes = static_cast<size_t>(stretch.end - stretch.begin);
-    stretch.buffer = simt::allocate(stretch.name, bytes, reinterpret_cast<uintptr_t>(stretch.begin) % 256);
+    const size_t shift = static_cast<size_t>(simt::options.offset * stretch.item);
+    stretch.buffer = simt::allocate(stretch.name, bytes, (reinterpret_cast<uintptr_t>(stretch.begin) + shift) % 256, true);
     std::memcpy(stretch.buffer.begin, stretch.begin, bytes);
   }
   for (Array* array : arrays)
@@ -79,8 +82,16 @@ void run(const Export& op, Value* values) {
         break;
       }
 
+  simt::Buffer workspace{};
+  if (op.workspace_bytes) {
+    Workspace& given = values[op.visible()].workspace;
+    workspace = simt::allocate("workspace", static_cast<size_t>(given.bytes), 0, false);
+    given.data = workspace.begin;
+  }
+
   op.call(values);
 
+  if (op.workspace_bytes) simt::check_surroundings(workspace);
   for (const Stretch& stretch : stretches) {
     simt::check_surroundings(stretch.buffer);
     if (std::memcmp(stretch.begin, stretch.buffer.begin, stretch.buffer.bytes))  // leaves an input, which may be read-only, alone
@@ -96,12 +107,19 @@ void set_option(const std::string& name, int64_t value) {
   else if (name == "seed") simt::options.seed = static_cast<uint64_t>(value);
   else if (name == "capability") simt::options.capability = value;
   else if (name == "shared_skew") simt::options.shared_skew = static_cast<uint32_t>(value);
+  else if (name == "offset") simt::options.offset = static_cast<uint32_t>(value);
+  else if (name == "patience") simt::options.patience = static_cast<int>(value);
+  else if (name == "last_block") simt::options.last_block = value != 0;
   else throw ArgumentError(join("no option ", name, " with value ", value));
 }
 
 int64_t counter(const std::string& name) {
-  if (name == "bytes_read") return simt::traffic.bytes_read;
-  if (name == "bytes_written") return simt::traffic.bytes_written;
+  const size_t space = name.find(' ');  // "bytes_read", or "bytes_read x" for one argument's arrays
+  const simt::Traffic moved = simt::traffic_of(space == std::string::npos ? "" : name.substr(space + 1));
+  const std::string what = name.substr(0, space);
+  if (what == "bytes_read") return moved.read;
+  if (what == "bytes_written") return moved.written;
+  if (what == "bytes_fetched") return moved.fetched;
   throw ArgumentError(join("no counter ", name));
 }
 

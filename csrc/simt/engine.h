@@ -42,6 +42,9 @@ struct Options {
   uint64_t seed = 0;             // of the random order
   int64_t capability = 80;       // compute capability of the emulated device: 80 is 8.0
   uint32_t shared_skew = 0;      // shifts dynamic shared memory, to show a kernel that relies on more alignment than it has
+  uint32_t offset = 0;           // elements by which every array lies past its place in host memory: unaligned bases
+  int patience = 10;             // seconds of processor time that a thread may run without waiting
+  bool last_block = false;       // runs the last block of each launch alone, on the arrays where they lie: for arrays too large to copy
 };
 extern Options options;
 

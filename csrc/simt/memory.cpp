@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstring>
 #include <new>
 #include <vector>
@@ -47,7 +48,7 @@ __attribute__((no_sanitize("address"))) bool is_untouched(const char* begin, siz
 
 }  // namespace
 
-Buffer allocate(const char* name, size_t bytes, size_t misalignment) {
+Buffer allocate(const char* name, size_t bytes, size_t misalignment, bool starts_written) {
   char* begin = next + margin + misalignment;
   char* after = reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(begin) + bytes + 255) & ~uintptr_t{255});
   if (after + margin > space + space_bytes) throw kdl::DeviceError("the arrays of one call exceed the emulated device's 64 GiB");
@@ -56,9 +57,10 @@ Buffer allocate(const char* name, size_t bytes, size_t misalignment) {
 #if defined(__SANITIZE_ADDRESS__)
   __asan_unpoison_memory_region(begin, bytes);
 #endif
+  if (!starts_written) std::memset(begin, 0xff, bytes);
   next = after;  // the margin behind is the margin before the next one
-  buffers.push_back({begin, bytes, name, static_cast<uint32_t>(buffers.size())});
-  forget_buffer_accesses(buffers.back().number, bytes);
+  buffers.push_back({begin, bytes, name, static_cast<uint32_t>(buffers.size()), starts_written});
+  forget_buffer_accesses(buffers.back().number, name);
   return buffers.back();
 }
 
@@ -79,10 +81,8 @@ void check_surroundings(const Buffer& buffer) {
 bool is_device_memory(const void* address) { return address >= space && address < space + space_bytes; }
 
 const Buffer* find_buffer(const void* address) {
-  const Buffer* found = nullptr;
-  for (const Buffer& buffer : buffers)
-    if (buffer.begin <= address) found = &buffer;
-  return found;
+  const auto after = std::upper_bound(buffers.begin(), buffers.end(), address, [](const void* a, const Buffer& b) { return a < b.begin; });
+  return after == buffers.begin() ? nullptr : &*(after - 1);
 }
 
 }  // namespace simt

@@ -11,9 +11,10 @@ struct Buffer {
   size_t bytes;
   const char* name;  // of the argument
   uint32_t number;
+  bool starts_written;  // false for a workspace, whose contents no kernel may rely on
 };
 
-Buffer allocate(const char* name, size_t bytes, size_t misalignment);  // begins at `misalignment` modulo 256
+Buffer allocate(const char* name, size_t bytes, size_t misalignment, bool starts_written);  // begins at `misalignment` modulo 256
 void free_all();
 void check_surroundings(const Buffer& buffer);  // throws kdl::DeviceError when something wrote beside it
 

@@ -7,6 +7,7 @@
 #include "kdl/error.h"
 #include "simt/access.h"
 #include "simt/state.h"
+#include "simt/watchdog.h"
 
 namespace simt {
 
@@ -14,6 +15,7 @@ ThreadView* current = nullptr;
 dim3 block_dim, grid_dim;
 Options options;
 Block block;
+std::atomic<uint64_t> steps{0};
 
 namespace {
 
@@ -35,7 +37,8 @@ void arrange(std::vector<Thread*>& threads) {
     for (size_t i = threads.size(); i > 1; --i) std::swap(threads[i - 1], threads[random_below(static_cast<uint32_t>(i))]);
     return;
   }
-  std::sort(threads.begin(), threads.end(), [](Thread* a, Thread* b) { return a->linear < b->linear; });
+  const auto by_number = [](Thread* a, Thread* b) { return a->linear < b->linear; };
+  if (!std::is_sorted(threads.begin(), threads.end(), by_number)) std::sort(threads.begin(), threads.end(), by_number);
   if (options.order == Order::reverse) std::reverse(threads.begin(), threads.end());
 }
 
@@ -51,6 +54,7 @@ void arrange(std::vector<Thread*>& threads) {
 
 // The next thread to run, or null when all have finished.
 Thread* next_thread() {
+  steps.fetch_add(1, std::memory_order_relaxed);
   if (head == queue.size()) {
     if (block.unfinished == 0) return nullptr;
     report_deadlock();
@@ -79,6 +83,7 @@ void switch_to(Fiber& next, bool dying = false) {
     Thread& thread = self();
     thread.fiber = own;
     (*kernel_body)();
+    report_pending_finding();
 
     thread.fiber = nullptr;
     check_no_copy_is_under_way(thread);
@@ -200,8 +205,10 @@ void run(const std::string& kernel, const Shape& shape, const std::function<void
   check_shape(shape);
   begin_launch();
 
-  std::vector<uint32_t> order(static_cast<size_t>(shape.blocks.x) * shape.blocks.y * shape.blocks.z);
-  for (uint32_t i = 0; i < order.size(); ++i) order[i] = i;
+  const Watchdog watchdog;
+  const uint32_t blocks = shape.blocks.x * shape.blocks.y * shape.blocks.z;
+  std::vector<uint32_t> order(options.last_block ? 1 : blocks);
+  for (uint32_t i = 0; i < order.size(); ++i) order[i] = options.last_block ? blocks - 1 : i;
   if (options.order == Order::reverse) std::reverse(order.begin(), order.end());
   if (options.order == Order::random)
     for (size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[random_below(static_cast<uint32_t>(i))]);

@@ -1,5 +1,6 @@
 // The engine's own state: the resident block, its threads, and the services its parts offer one another. No kernel sees this.
 #pragma once
+#include <atomic>
 #include <vector>
 
 #include "simt/clock.h"
@@ -51,6 +52,7 @@ struct Block {
   int unfinished = 0, finished = 0;
 };
 extern Block block;
+extern std::atomic<uint64_t> steps;  // how often a thread was chosen to run
 
 inline Thread& self() { return *static_cast<Thread*>(current); }
 

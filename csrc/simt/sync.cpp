@@ -3,12 +3,13 @@
 #include <cstring>
 
 #include "kdl/error.h"
+#include "simt/access.h"
 #include "simt/state.h"
 
 namespace simt {
 namespace {
 
-bool same(Where a, Where b) { return a.line == b.line && !std::strcmp(a.file, b.file); }
+bool same(Where a, Where b) { return a.line == b.line && (a.file == b.file || !std::strcmp(a.file, b.file)); }
 
 // Everything before the barrier is ordered before everything after it.
 void pass_barrier(Thread& thread) { ++thread.clock.barriers; }
@@ -58,6 +59,7 @@ Collective& open_collective(uint32_t mask, const char* what, Where where) {
 }  // namespace
 
 int block_barrier(Vote vote, bool predicate, Where where) {
+  report_pending_finding();
   Thread& thread = self();
   BlockBarrier& barrier = block.barrier;
   if (block.finished > 0)
@@ -80,6 +82,7 @@ int block_barrier(Vote vote, bool predicate, Where where) {
 }
 
 void warp_collective(uint32_t mask, const char* what, bool orders_memory, void* operand, Exchange exchange, Where where) {
+  report_pending_finding();
   Thread& thread = self();
   const uint32_t own = uint32_t{1} << thread.lane;
   if (!(mask & own))

@@ -1,19 +1,22 @@
 """The `simt` namespace: the real source of the CUDA kernels in `csrc/ops/`, run on the CPU by `csrc/simt/`.
 
 For testing, not for speed: every CUDA thread is emulated. It takes NumPy arrays. The environment variable KDL_SIMT
-chooses the build: `plain` (the default), or `race`, which also checks every access for bounds, order and
-initialisation, and all arithmetic for undefined behaviour. What it finds is a RuntimeError that names the kernel, the
-line, the block and the thread.
+chooses the build: `plain` (the default); `race`, which also checks every access for bounds, order and initialisation;
+`asan`, under AddressSanitizer, in a process that preloads its library (`environment("asan")`). The last two check all
+arithmetic for undefined behaviour. What is found is a RuntimeError that names the kernel, the line, the block and the
+thread.
 """
 import importlib
 import os
+import shutil
+import subprocess
 from functools import cache
 from inspect import Parameter, Signature
 
 import numpy as np
 
 ORDERS = ("forward", "reverse", "random")
-BUILDS = {"plain": "_simt", "race": "_simt_race"}
+BUILDS = ("plain", "race", "asan")
 NOT_BUILT = ("the simt kernels are not built: cmake -S . -B build/simt -DKDL_CUDA=OFF -DKDL_SIMT=ON -DKDL_INPLACE=ON "
              "&& cmake --build build/simt")
 
@@ -39,23 +42,31 @@ def functions():
     return {name: _kernel(getattr(extension, name), name, names) for name, names in extension.signatures.items()}
 
 
-def configure(order="forward", seed=0, shared_skew=0):
-    """How threads and blocks are scheduled from now on: `forward`, `reverse` or `random` with a seed.
+def configure(order="forward", seed=0, *, offset=0, shared_skew=0, last_block=False, patience=10):
+    """How kernels run from now on. A kernel without bugs gives the same values, bit for bit, in every order.
 
-    A kernel without bugs gives the same bits in every order. `shared_skew` shifts dynamic shared memory by bytes.
+    order        in which threads and blocks are scheduled: `forward`, `reverse` or `random` with a `seed`
+    offset       elements by which every array lies past its address in host memory, for unaligned bases
+    shared_skew  bytes by which dynamic shared memory lies past an aligned address
+    last_block   run only the last block of each launch, on the arrays where they lie: for arrays too large to copy
+    patience     seconds of processor time after which a thread that never waits is reported as a loop without end
     """
     if order not in ORDERS:
         raise ValueError(f"simt.configure: expected order to be one of {', '.join(ORDERS)}, got {order!r}")
     extension = _extension()
-    extension.set_option("order", ORDERS.index(order))
-    extension.set_option("seed", seed)
-    extension.set_option("shared_skew", shared_skew)
+    for option, value in {"order": ORDERS.index(order), "seed": seed, "offset": offset, "shared_skew": shared_skew,
+                          "last_block": last_block, "patience": patience}.items():
+        extension.set_option(option, value)
 
 
-def traffic():
-    """Bytes of global memory that threads have read and written so far; only the `race` build counts."""
+def traffic(argument=""):
+    """Bytes of global memory read, written and fetched so far, of one argument's arrays or of all; in the `race` build.
+
+    Read and written count every access of every thread. What a block reads again within a launch it has in its L1:
+    that is fetched once.
+    """
     extension = _extension()
-    return extension.counter("bytes_read"), extension.counter("bytes_written")
+    return tuple(extension.counter(f"bytes_{what} {argument}") for what in ("read", "written", "fetched"))
 
 
 def _kernel(launcher, name, argument_names):
@@ -67,12 +78,31 @@ def _kernel(launcher, name, argument_names):
     return kernel
 
 
-@cache
-def _extension():
-    build = os.environ.get("KDL_SIMT", "plain")
+def build():
+    """The build that this process uses."""
+    return os.environ.get("KDL_SIMT", "plain")
+
+
+def environment(build):
+    """The environment variables in which a process can load that build."""
+    variables = {"KDL_SIMT": build}
+    if build == "asan":  # its library comes first, with that whose exceptions it watches; Python keeps no blocks itself
+        compiler = shutil.which("g++") or shutil.which("c++")
+        libraries = [subprocess.check_output([compiler, f"-print-file-name={name}"], text=True).strip()
+                     for name in ("libasan.so", "libstdc++.so.6")]
+        variables |= {"LD_PRELOAD": " ".join(libraries), "PYTHONMALLOC": "malloc",
+                      "ASAN_OPTIONS": "detect_leaks=0:halt_on_error=0:suppress_equal_pcs=0:allocator_may_return_null=1"}
+    return variables
+
+
+def load(build, package="kdl.kernels", stem="_simt"):
+    """The extension of that build. Raises ImportError when it is not built or cannot run in this process."""
     if build not in BUILDS:
         raise ImportError(f"KDL_SIMT must be one of {', '.join(BUILDS)}, got {build!r}")
-    name = f"kdl.kernels.{BUILDS[build]}"
+    if build == "asan" and "libasan" not in os.environ.get("LD_PRELOAD", ""):
+        raise ImportError("the asan build of the simt kernels needs AddressSanitizer's library preloaded: "
+                          "python -m tests.simt asan")
+    name = f"{package}.{stem}{'' if build == 'plain' else '_' + build}"
     try:
         extension = importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -81,6 +111,11 @@ def _extension():
         raise ImportError(NOT_BUILT) from None
     extension.allocate = lambda n_bytes: np.empty(n_bytes, np.uint8)
     return extension
+
+
+@cache
+def _extension():
+    return load(build())
 
 
 def __getattr__(name):
