@@ -3,6 +3,7 @@ from kdl.ops.activation import *
 from kdl.ops.attention import *
 from kdl.ops.batchnorm import *
 from kdl.ops.conv import *
+from kdl.ops.ctc import *
 from kdl.ops.dropout import *
 from kdl.ops.embedding import *
 from kdl.ops.gemm import bilinear as bilinear
