@@ -77,6 +77,16 @@ LAYERS = [
     layer("GroupNorm", 2, 4, bias=False, x=SIGNAL), layer("InstanceNorm2d", 4, 1e-3, 0.3, True, True, x=IMAGE),
     layer("InstanceNorm2d", 4, affine=True, x=((4, 5, 3),)), layer("InstanceNorm3d", 4, x=VOLUME),
     layer("LocalResponseNorm", 2, x=IMAGE), layer("LocalResponseNorm", 3, 0.1, 0.5, 2.0, x=SIGNAL),
+    *(layer(f"{kind}Pad{n}d", margin, x=x) for kind in ("Zero", "Reflection", "Replication", "Circular")
+      for n, x in ((1, SIGNAL), (2, IMAGE), (3, VOLUME)) for margin in (2, (1, 0) * n)),
+    layer("ConstantPad1d", (2, -1), 0.5, x=SIGNAL), layer("ConstantPad2d", 1, -1.0, x=IMAGE),
+    layer("ConstantPad3d", (1, 2, 0, 1, 1, 0), 2.0, x=VOLUME),
+    layer("Upsample", scale_factor=2, x=IMAGE), layer("Upsample", (9, 4), mode="bilinear", x=IMAGE),
+    layer("Upsample", scale_factor=(2, 1.5, 1), mode="trilinear", align_corners=True, x=VOLUME),
+    layer("UpsamplingNearest2d", scale_factor=2, x=IMAGE), layer("UpsamplingBilinear2d", 9, x=IMAGE),
+    layer("Unfold", (3, 2), stride=2, x=IMAGE), layer("Fold", (4, 5), 2, x=((2, 8, 12),)),
+    layer("PixelShuffle", 2, x=IMAGE), layer("PixelUnshuffle", 2, x=((2, 3, 4, 6),)),
+    layer("ChannelShuffle", 2, x=IMAGE), layer("CosineSimilarity", 0, x=((4, 6), (4, 6))),
     layer("Dropout", 0.0), layer("Dropout", 1.0), layer("Dropout2d", 0.0, x=IMAGE), layer("Dropout1d", 1.0, x=SIGNAL),
     layer("Dropout3d", 0.0, x=VOLUME), layer("AlphaDropout", 0.0), layer("FeatureAlphaDropout", 0.0, x=IMAGE),
     *(layer(name, reduction=reduction, y=normal(4, 6)) for name in ("L1Loss", "MSELoss", "SmoothL1Loss", "HuberLoss")

@@ -11,9 +11,11 @@ from kdl.nn.gemm import *
 from kdl.nn.loss import *
 from kdl.nn.module import Module
 from kdl.nn.norm import *
+from kdl.nn.pad import *
 from kdl.nn.parameter import Parameter
 from kdl.nn.pool import *
 from kdl.nn.recurrent import *
+from kdl.nn.resample import *
 from kdl.nn.shape import *
 from kdl.nn.softmax import *
 from kdl.nn.transformer import *

@@ -22,10 +22,11 @@ from kdl.ops.loss import (
 )
 from kdl.ops.maths import sqrt
 from kdl.ops.reduce import mean, norm
+from kdl.ops.shape import broadcast_tensors
 
-__all__ = ["cosine_embedding_loss", "hinge_embedding_loss", "margin_ranking_loss", "multi_margin_loss",
-           "multilabel_margin_loss", "multilabel_soft_margin_loss", "pairwise_distance", "soft_margin_loss",
-           "triplet_margin_loss", "triplet_margin_with_distance_loss"]
+__all__ = ["cosine_embedding_loss", "cosine_similarity", "hinge_embedding_loss", "margin_ranking_loss",
+           "multi_margin_loss", "multilabel_margin_loss", "multilabel_soft_margin_loss", "pairwise_distance",
+           "soft_margin_loss", "triplet_margin_loss", "triplet_margin_with_distance_loss"]
 
 
 # --- two classes, named 1 and -1 ---
@@ -117,6 +118,14 @@ def multilabel_soft_margin_loss(input, target, weight=None, size_average=None, r
 
 
 # --- distances between points ---
+def cosine_similarity(x1, x2, dim=1, eps=1e-8):
+    """x1 . x2 / (max(|x1|, eps) max(|x2|, eps)) along a dimension of two tensors that broadcast."""
+    floating("cosine_similarity", x1=x1, x2=x2)
+    x1, x2 = broadcast_tensors(x1, x2)
+    units = [x / norm(x, 2, dim, keepdim=True).clamp_min(eps) for x in (x1, x2)]
+    return (units[0] * units[1]).sum(dim)
+
+
 def pairwise_distance(x1, x2, p=2.0, eps=1e-6, keepdim=False):
     """The p-norm of x1 - x2 + eps along the last dimension. Shapes: (N, D) or (D), which broadcast."""
     array_of("pairwise_distance", x1, "x1")

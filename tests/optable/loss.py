@@ -76,6 +76,8 @@ op("multilabel_soft_margin_loss", *[case(normal(6, 5), unit(6, 5), reduction=red
    case(normal(6, 5), unit(6, 5), positive(5)), case(normal(5), unit(5)),
    case(normal(2, 3, 5), unit(5), reduction="none"), case(normal(0, 5), unit(0, 5)),
    case(normal(6, 5), integers(0, 2, 6, 5)))
+op("cosine_similarity", case(normal(4, 5), normal(4, 5)), case(normal(2, 3, 4), normal(3, 4), -1),
+   case(normal(2, 3, 4), normal(2, 1, 4), 1, 1e-3), case(normal(5), normal(5), dim=0), case(normal(0, 5), normal(0, 5)))
 op("pairwise_distance", case(normal(4, 5), normal(4, 5)), case(normal(4, 5), normal(4, 5), 1.0, 0.1, True),
    case(normal(5), normal(4, 5), 3), case(normal(5), normal(5)), case(normal(0, 5), normal(0, 5)))
 TRIPLET = normal(6, 5), normal(6, 5), normal(6, 5)
