@@ -127,3 +127,23 @@ def test_a_call_explains_its_tiles(rng):
     x, w, gy, empty = arrays(rng, geometry, "bfloat16", True)
     text = extension.explain(extension.conv2d_backward_w, x, gy, empty(w), *geometry[2:], False)
     assert re.search(r"chosen: conv2d_mma.*\n.*\n.*add_splits_kernel", text)
+
+
+@pytest.mark.parametrize("row, dtype", [pair for pair in ROWS if pair[1] in ("float32", "float16")])
+def test_memory_traffic_is_what_the_header_says(row, dtype, rng):
+    """Of a forward without padding: nothing lies outside the image."""
+    race = pytest.importorskip("kdl.kernels._simt_race", reason="only the race build counts")
+    race.allocate = lambda n_bytes: np.empty(n_bytes, np.uint8)
+    BM, BN, _ = (int(n) for n in row.split()[1].split("x"))
+    geometry = (1, 8, BM // 8 + 2, 10), (BN, 8, 3, 3), (1, 1), (0, 0), (1, 1), 1  # BM outputs, BN filters
+    x, w, gy, empty = arrays(rng, geometry, dtype, True)
+    y = empty(gy)
+    before = race.counter("bytes_read"), race.counter("bytes_written")
+    race.force_tile(row, 1)
+    try:
+        race.conv2d_forward(x, w, None, y, *geometry[2:], False)
+    finally:
+        race.force_tile("", 0)
+    M, N, K = BM, BN, 8 * 3 * 3
+    assert race.counter("bytes_read") - before[0] == (M * K + K * N) * x.itemsize
+    assert race.counter("bytes_written") - before[1] == M * N * y.itemsize

@@ -166,3 +166,24 @@ def test_a_tile_that_is_not_legal_is_refused():
     a, y = np.zeros((4, 4), np.float32), np.zeros((4, 4), np.float32)
     with forced_tile("gemm_mma 64x64x32"), pytest.raises(ValueError, match="but float32 is not to be rounded"):
         simt.matmul_forward(a, a, y, False)
+
+
+@pytest.mark.parametrize("splits", [1, 2])
+@pytest.mark.parametrize("row, dtype", [pair for pair in ROWS if pair[1] in ("float32", "float16")])
+def test_memory_traffic_is_what_the_header_says(row, dtype, splits, rng):
+    race = pytest.importorskip("kdl.kernels._simt_race", reason="only the race build counts")
+    race.allocate = lambda n_bytes: np.empty(n_bytes, np.uint8)
+    BM, BN, _ = (int(n) for n in row.split()[1].split("x"))
+    M, N, K = 2 * BM, BN, 64
+    a, b = make(rng, (M, K), dtype), make(rng, (K, N), dtype)
+    y = np.empty((M, N), a.dtype)
+    before = race.counter("bytes_read"), race.counter("bytes_written")
+    race.force_tile(row, splits)
+    try:
+        race.matmul_forward(a, b, y, False)
+    finally:
+        race.force_tile("", 0)
+    sums = 4 * splits * M * N if splits > 1 else 0  # of every split, written and read
+    tiles = -(-N // BN) * M * K + -(-M // BM) * K * N
+    assert race.counter("bytes_read") - before[0] == tiles * a.itemsize + sums
+    assert race.counter("bytes_written") - before[1] == M * N * a.itemsize + sums
