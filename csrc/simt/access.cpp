@@ -40,6 +40,7 @@ class Cells {
   void forget_order() { ++age_; }  // keeps what was written
   void forget() { oldest_ = ++age_; }
   void coarsen() {
+    if (width_ < 4) cells_.clear();
     width_ = 4;
     forget();
   }

@@ -29,7 +29,7 @@ class Array:
 
     def build(self, rng, dtype):
         make = getattr(self, f"_{self.kind}")
-        array = make(rng, *self.options)
+        array = np.asarray(make(rng, *self.options))
         return array.astype(dtype) if array.dtype == np.float64 else array
 
     def constant(self):
