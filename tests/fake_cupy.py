@@ -93,7 +93,9 @@ class ndarray:
         return self._view(self._host.squeeze(axis))
 
     def diagonal(self, *args):
-        return self._view(self._host.diagonal(*args))
+        host = self._host.diagonal(*args)
+        host.flags.writeable = True  # CuPy's can be written
+        return self._view(host)
 
     def copy(self, order="C"):
         if not self.flags.c_contiguous:

@@ -169,6 +169,17 @@ def summed(g, axes, keepdims=False):
     return xp.sum(g, axes, dtype=g.dtype, keepdims=keepdims)
 
 
+def accumulated(xp, ufunc, x, axis):
+    """f(x_0, ..., x_i) along the axis, for an associative ufunc; CuPy has no `accumulate`, and doubles its reach."""
+    if xp is np:
+        return getattr(np, ufunc).accumulate(x, axis)
+    f, y, step = getattr(xp, ufunc), xp.moveaxis(x, axis, -1).copy(), 1
+    while step < y.shape[-1]:
+        y[..., step:] = f(y[..., :-step], y[..., step:])
+        step *= 2
+    return xp.moveaxis(y, -1, axis)
+
+
 def assign_(input, result):
     """Make `input` hold `result`: what every in-place function does after computing out of place.
 

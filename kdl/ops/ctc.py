@@ -42,7 +42,7 @@ def ctc_loss(log_probs, targets, input_lengths, target_lengths, blank=0, reducti
                                                                      ("target_lengths", target_lengths))]
     expect(not N or (steps.min() >= 0 and steps.max() <= T), op, f"input_lengths from 0 to {T}",
            input_lengths=steps.tolist())
-    labels = _interleaved(op, targets, lengths, blank, C, alone)
+    labels = Tensor(_interleaved(op, targets, lengths, blank, C, alone)).to(log_probs.device)
     loss = CTCLoss(steps, 2 * lengths + 1, zero_infinity)(x, labels)
     if reduction == "mean":
         return (loss / Tensor(np.maximum(lengths, 1).astype(loss.dtype)).to(loss.device)).mean()

@@ -82,14 +82,39 @@ def add_at(k, shape, positions, values):
     return add_slices(k, (math.prod(shape),), 0, positions, values).reshape(shape)
 
 
+def reduce_at(xp, ufunc, y, index, values):
+    """y[i] = f(y[i], v) for every position i of a 1-D index and its value v, in place."""
+    if xp is np:
+        getattr(np, ufunc).at(y, index, values)
+    elif index.size:
+        rows, reduced = _runs(xp, ufunc, index, values.reshape(1, -1, 1))
+        y[rows] = getattr(xp, ufunc)(y[rows], reduced.reshape(-1))
+
+
 def _add_sorted(xp, index, values, total):
     """`add_slices` in CuPy, whose add.at is atomic and so adds in another order each time."""
     if index.size:
-        order = xp.argsort(index, kind="stable")
-        rows = index[order]
-        first = xp.flatnonzero(xp.concatenate([xp.ones(1, bool), rows[1:] != rows[:-1]]))
         wide = values.astype(np.float32) if values.dtype in types.HALVES else values
-        total[:, rows[first]] = xp.add.reduceat(wide[:, order], first, 1)
+        rows, sums = _runs(xp, "add", index, wide)
+        total[:, rows] = sums
+
+
+def _runs(xp, ufunc, index, values):
+    """The different positions in order, and for each f of all the slices of `values` (outer, n, inner) that have it.
+
+    Slices of one position are brought together; then each takes in what stands 1, 2, 4, ... places on, so that the
+    first of every run ends with the whole run.
+    """
+    order = xp.argsort(index, kind="stable")
+    rows, reduced, f = index[order], values[:, order], getattr(xp, ufunc)
+    first = xp.flatnonzero(xp.concatenate([xp.ones(1, bool), rows[1:] != rows[:-1]]))
+    longest = int(xp.max(xp.concatenate([first[1:], xp.asarray([rows.size])]) - first))
+    step = 1
+    while step < longest:
+        same = (rows[step:] == rows[:-step])[:, None]
+        reduced[:, :-step] = xp.where(same, f(reduced[:, :-step], reduced[:, step:]), reduced[:, :-step])
+        step *= 2
+    return rows[first], reduced[:, first]
 
 
 def _from_front(xp, index, n):

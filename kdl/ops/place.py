@@ -10,7 +10,7 @@ from kdl import types
 from kdl.autograd import Function
 from kdl.errors import expect, expect_type
 from kdl.ops.common import array_of, dimension, unbroadcast
-from kdl.ops.indexing import add_at, getitem, setitem
+from kdl.ops.indexing import add_at, getitem, reduce_at, setitem
 from kdl.ops.pointwise import in_place, quiet
 from kdl.ops.select import along_positions, check_mask, slices
 from kdl.tensor import Tensor, array_module, method
@@ -202,7 +202,7 @@ class ScatterReduce(Function):
             neutral = {"prod": 1, "amax": _lowest(x.dtype), "amin": _highest(x.dtype)}.get(reduce, 0)
             start[self.count > 0] = neutral
         y = start.reshape(-1)
-        getattr(xp, _REDUCTIONS[reduce]).at(y, positions.reshape(-1), s.reshape(-1))
+        reduce_at(xp, _REDUCTIONS[reduce], y, positions.reshape(-1), s.reshape(-1))
         y = y.reshape(x.shape)
         if reduce == "mean":
             many = xp.maximum(self.count + self.include_self, 1)
@@ -213,14 +213,14 @@ class ScatterReduce(Function):
     @quiet
     def backward(self, gy, wanted):
         xp, x, s, positions = self.k.xp, self.x, self.s, self.positions.reshape(self.s.shape)
-        counts = xp.full(x.shape, True) if self.include_self else self.count == 0
+        counts = xp.full(x.shape, True, types.boolean) if self.include_self else self.count == 0
         if self.reduce == "prod":
             gx, gs = self._of_products(gy, counts)
         else:
             share = gy
             if self.reduce == "mean":
                 share = gy / xp.maximum(self.count + self.include_self, 1)
-            hit_x, hit_s = counts, xp.full(s.shape, True)
+            hit_x, hit_s = counts, xp.full(s.shape, True, types.boolean)
             if self.reduce in ("amax", "amin"):
                 hit_x, hit_s = counts & (x == self.y), s == self.y.reshape(-1)[positions]
                 equal = hit_x + add_at(self.k, x.shape, positions, hit_s.astype(types.int64))
@@ -235,7 +235,7 @@ class ScatterReduce(Function):
         own = xp.where(counts, x, 1)
         zeros = (own == 0) + add_at(self.k, x.shape, positions, (s == 0).astype(types.int64))
         rest = xp.where(own == 0, 1, own).reshape(-1)
-        xp.multiply.at(rest, positions.reshape(-1), xp.where(s == 0, 1, s).reshape(-1))
+        reduce_at(xp, "multiply", rest, positions.reshape(-1), xp.where(s == 0, 1, s).reshape(-1))
         rest, zeros = rest * gy.reshape(-1), zeros.reshape(-1)
 
         def gradient(factor, at):

@@ -6,7 +6,7 @@ are accumulated in int64. The maths of each gradient stands at its Function.
 from kdl import types
 from kdl.autograd import Function
 from kdl.errors import expect, expect_type
-from kdl.ops.common import array_of, dimension, quiet
+from kdl.ops.common import accumulated, array_of, dimension, quiet
 from kdl.ops.compare import logical_xor
 from kdl.ops.extremum import Selection
 from kdl.ops.join import cat
@@ -72,10 +72,10 @@ def _running_extremum(op, ufunc, input, dim):
     if array.ndim == 0:
         return Selection(input.clone(), Tensor(xp.zeros((), types.int64)))
     wide = array.astype(types.float32) if array.dtype in types.HALVES else array
-    best = getattr(xp, ufunc).accumulate(wide, axis)
+    best = accumulated(xp, ufunc, wide, axis)
     places = xp.arange(array.shape[axis]).reshape(-1, *[1] * (array.ndim - axis - 1))
     reached = xp.where((wide == best) | (wide != wide), places, 0)
-    indices = Tensor(xp.maximum.accumulate(reached, axis))
+    indices = Tensor(accumulated(xp, "maximum", reached, axis))
     return Selection(gather(input, axis, indices), indices)
 
 
@@ -175,7 +175,7 @@ class LogCumSumExp(CumSum):
         return self.y
 
     def accumulated(self, x):
-        return self.k.xp.logaddexp.accumulate(x, self.axis) if x.ndim and x.size else x.copy()
+        return accumulated(self.k.xp, "logaddexp", x, self.axis) if x.ndim and x.size else x.copy()
 
     @quiet
     def backward(self, gy, wanted):

@@ -9,7 +9,7 @@ import numpy as np
 
 from kdl import types
 from kdl.errors import expect, expect_type
-from kdl.ops.common import array_of, dimension, quiet
+from kdl.ops.common import accumulated, array_of, dimension, quiet
 from kdl.ops.extremum import Selection
 from kdl.ops.select import gather, number_in, positions_in
 from kdl.tensor import Tensor, array_module, method
@@ -98,7 +98,7 @@ def mode(input, dim=-1, keepdim=False):
     xp, n = array_module(array), array.shape[dim]
     rows, index = np.moveaxis(values, dim, -1), xp.arange(n)
     starts = xp.concatenate([xp.ones((*rows.shape[:-1], 1), bool), rows[..., 1:] != rows[..., :-1]], -1)
-    run = index - xp.maximum.accumulate(xp.where(starts, index, 0), -1)  # equals before each element
+    run = index - accumulated(xp, "maximum", xp.where(starts, index, 0), -1)  # equals before each element
     last = xp.expand_dims(xp.argmax(run, -1), -1)
     found = Tensor(xp.take_along_axis(places, np.moveaxis(last, -1, dim), dim))
     values, indices = _selected(input, dim, found)
