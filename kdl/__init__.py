@@ -32,7 +32,9 @@ from kdl.tensor import Size, Tensor
 from kdl.types import (bfloat16, boolean as bool, channels_last, channels_last_3d, contiguous_format, device, float16,
                        float32, float64, get_default_dtype, int8, int16, int32, int64, preserve_format, promote_types,
                        result_type, set_default_dtype, uint8)
-from kdl import cuda, data, nn, optim
+from kdl import cuda, data, nn, optim, torch, utils
+from kdl.torch import from_torch, to_torch
+from kdl.utils.summary import summary
 
 half, float, double = float16, float32, float64
 short, int, long = int16, int32, int64
