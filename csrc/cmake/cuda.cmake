@@ -1,8 +1,11 @@
 # The extension kdl/kernels/_cuda: every csrc/ops/*.cu and the bindings, linked statically against the CUDA runtime so that it imports
 # on a machine without a driver. Included once nvcc is found: from here on whatever fails is an error.
 set(CMAKE_CUDA_COMPILER "${KDL_NVCC}")
-if(NOT CMAKE_CUDA_ARCHITECTURES)
-  kdl_default_architectures("${KDL_NVCC}" CMAKE_CUDA_ARCHITECTURES)
+if(CMAKE_CUDA_ARCHITECTURES)
+  set(architectures ${CMAKE_CUDA_ARCHITECTURES})
+else()
+  kdl_default_architectures("${KDL_NVCC}" architectures gencode)
+  set(CMAKE_CUDA_ARCHITECTURES OFF)
 endif()
 if(KDL_NVCC_LIBRARIES)
   string(APPEND CMAKE_CUDA_FLAGS " -L${KDL_NVCC_LIBRARIES}")
@@ -18,7 +21,7 @@ kdl_find_pybind11()
 
 kdl_compile_jobs(jobs)
 set_property(GLOBAL APPEND PROPERTY JOB_POOLS kdl_nvcc=${jobs})
-list(JOIN CMAKE_CUDA_ARCHITECTURES " " architectures)
+list(JOIN architectures " " architectures)
 message(STATUS "kdl: CUDA kernels with nvcc ${CMAKE_CUDA_COMPILER_VERSION} for ${architectures}, ${jobs} compile jobs")
 
 file(GLOB sources CONFIGURE_DEPENDS csrc/ops/*.cu)
@@ -27,6 +30,9 @@ set_target_properties(_cuda PROPERTIES CXX_STANDARD 17 CUDA_STANDARD 17 CXX_VISI
 target_include_directories(_cuda PRIVATE csrc)
 target_compile_definitions(_cuda PRIVATE KDL_MODULE=_cuda KDL_ARRAY_PROTOCOL="__cuda_array_interface__" KDL_ARRAY_NAME="a GPU array"
   KDL_VERSION="${KDL_VERSION}" "KDL_ARCHITECTURES=\"${architectures}\"")
+foreach(flag IN LISTS gencode)
+  target_compile_options(_cuda PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:${flag}>")
+endforeach()
 target_compile_options(_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:--threads=2>)  # two architectures at a time: the last family is not waited for alone
 if(CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 13)
   target_compile_options(_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:--compress-mode=size>)

@@ -20,10 +20,10 @@ namespace kdl::elementwise {
 
 constexpr int threads = 256, items_per_thread = 4;
 
-// body(flat number) for every element of this thread.
-template <class Body> KDL_FN void each(int64_t n, Body body) {
+// body(flat number) for every element of this thread; `at_once` of them have their loads in flight together, and their code side by side.
+template <int at_once, class Body> KDL_FN void each(int64_t n, Body body) {
   const int64_t first = static_cast<int64_t>(blockIdx.x) * (threads * items_per_thread) + threadIdx.x;
-#pragma unroll
+#pragma unroll at_once
   for (int u = 0; u < items_per_thread; ++u)
     if (first + u * threads < n) body(first + u * threads);
 }
@@ -66,7 +66,7 @@ template <class T> struct Source {
 
 template <class T, class F, class Z>
 __global__ void __launch_bounds__(threads) binary_kernel(const __grid_constant__ Strided<3> walk, F f, Source<T> x, Source<T> y, Z* z) {
-  each(walk.size, [&](int64_t i) {
+  each<1>(walk.size, [&](int64_t i) {
     int64_t at[3];
     walk.offsets(i, at);
     const auto value = f(x[at[1]], y[at[2]]);
@@ -76,7 +76,7 @@ __global__ void __launch_bounds__(threads) binary_kernel(const __grid_constant__
 }
 
 template <class Word> __global__ void __launch_bounds__(threads) copy_kernel(const __grid_constant__ Strided<2> walk, Word* y, const Word* x) {
-  each(walk.size, [&](int64_t i) {
+  each<items_per_thread>(walk.size, [&](int64_t i) {
     int64_t at[2];
     walk.offsets(i, at);
     y[at[0]] = x[at[1]];
@@ -84,7 +84,7 @@ template <class Word> __global__ void __launch_bounds__(threads) copy_kernel(con
 }
 
 template <class Word> __global__ void __launch_bounds__(threads) fill_kernel(const __grid_constant__ Strided<1> walk, Word* y, Word value) {
-  each(walk.size, [&](int64_t i) {
+  each<items_per_thread>(walk.size, [&](int64_t i) {
     int64_t at[1];
     walk.offsets(i, at);
     y[at[0]] = value;
@@ -109,7 +109,7 @@ template <class Number> KDL_FN void store_cast(void* y, DType dtype, int64_t at,
 }
 
 template <class T> __global__ void __launch_bounds__(threads) cast_kernel(const __grid_constant__ Strided<2> walk, void* y, DType dtype, const T* x) {
-  each(walk.size, [&](int64_t i) {
+  each<1>(walk.size, [&](int64_t i) {
     int64_t at[2];
     walk.offsets(i, at);
     store_cast(y, dtype, at[0], to_number(x[at[1]]));
