@@ -14,6 +14,7 @@ set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
 if(NOT CMAKE_BUILD_TYPE)
   set(CMAKE_BUILD_TYPE Release)
 endif()
+set(CMAKE_CUDA_FLAGS_RELEASE "-DNDEBUG -Xcompiler=-Os")  # the host's half only launches; the device's is optimised anyway
 enable_language(CXX)
 enable_language(CUDA)
 find_package(Python REQUIRED COMPONENTS Interpreter Development.Module)
@@ -37,7 +38,7 @@ target_compile_options(_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:--threads=2>)  #
 if(CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 13)
   target_compile_options(_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:--compress-mode=size>)
 endif()
-target_link_options(_cuda PRIVATE $<$<CONFIG:Release>:-s>)
+target_link_options(_cuda PRIVATE $<$<CONFIG:Release>:-s> -Wl,--gc-sections)
 
 if(KDL_INPLACE)
   # In place the compiler says what every kernel takes, and the tests hold it to its budget.
