@@ -21,6 +21,9 @@ def main(argv=None):
     except KeyboardInterrupt:
         print("\nkdl: interrupted; --resume FILE continues from the last checkpoint", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # the reader, `head` say, has seen enough
+        sys.stderr.close()
+        return 0
     except (ValueError, TypeError, RuntimeError, OSError) as error:
         if options.traceback:
             raise
@@ -125,7 +128,7 @@ def _refuse_unknown_recipe(parser, argv):
 def _list(options):
     for name in recipes.names():
         summary = importlib.import_module(f"kdl.recipes.{name}").__doc__.strip().splitlines()[0]
-        print(f"{name:12} {summary}")
+        print(f"{name:{max(map(len, recipes.names()))}}  {summary}")
     return 0
 
 
