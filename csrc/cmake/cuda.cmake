@@ -43,7 +43,8 @@ target_link_options(_cuda PRIVATE $<$<CONFIG:Release>:-s> -Wl,--gc-sections)
 if(KDL_INPLACE)
   # In place the compiler says what every kernel takes, and the tests hold it to its budget.
   target_compile_options(_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-Xptxas=-v>)
-  set_target_properties(_cuda PROPERTIES CUDA_COMPILER_LAUNCHER "${Python_EXECUTABLE};${CMAKE_SOURCE_DIR}/csrc/cmake/keep_report.py;${CMAKE_CUDA_COMPILER_LAUNCHER}")
+  set(launcher ${Python_EXECUTABLE} ${CMAKE_SOURCE_DIR}/csrc/cmake/keep_report.py ${CMAKE_CUDA_COMPILER_LAUNCHER})  # unquoted: no launcher, no word
+  set_target_properties(_cuda PROPERTIES CUDA_COMPILER_LAUNCHER "${launcher}")
   set_target_properties(_cuda PROPERTIES LIBRARY_OUTPUT_DIRECTORY "${CMAKE_SOURCE_DIR}/kdl/kernels")
 else()
   install(TARGETS _cuda DESTINATION kdl/kernels)
