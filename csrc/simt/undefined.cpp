@@ -16,11 +16,25 @@ struct Location {
 
 }  // namespace
 
+// One check for three faults; the pointer tells which.
+struct Mismatch {
+  Location at;
+  const void* type;
+  unsigned char log2_alignment;
+};
+
+[[noreturn]] static void report_mismatch(const Mismatch* found, uintptr_t pointer) {
+  const bool misaligned = pointer & ((uintptr_t{1} << found->log2_alignment) - 1);
+  report(!pointer ? "access through a null pointer" : misaligned ? "access through a misaligned pointer" : "access outside an object", &found->at);
+}
+
+extern "C" void __ubsan_handle_type_mismatch_v1(const Mismatch* found, uintptr_t pointer) { report_mismatch(found, pointer); }
+extern "C" void __ubsan_handle_type_mismatch_v1_abort(const Mismatch* found, uintptr_t pointer) { report_mismatch(found, pointer); }
+
 #define SIMT_HANDLER(name, what)                                                                  \
   extern "C" void __ubsan_handle_##name(const Location* at) { report(what, at); }                 \
   extern "C" void __ubsan_handle_##name##_abort(const Location* at) { report(what, at); }
 
-SIMT_HANDLER(type_mismatch_v1, "access through a misaligned or null pointer")
 SIMT_HANDLER(out_of_bounds, "index outside an array's dimension")
 SIMT_HANDLER(pointer_overflow, "pointer arithmetic that overflows")
 SIMT_HANDLER(shift_out_of_bounds, "shift by a negative or too large amount")
