@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 import kdl
-from kdl import data, types
+from kdl import data, nn, optim, types
 from kdl.nn import functional as F
 from kdl.nn.utils import clip_grad_norm_
 from kdl.utils import plots
@@ -152,6 +152,15 @@ class Job:
 
         loss = lambda x, y: F.cross_entropy(model(x), y)
         return self.fit(loss, model, optimizer, train, evaluate=evaluate, **options)
+
+    def fit_reader(self, x, y, name="reader", epochs=30):
+        """A classifier of flat digits, 64-128-32-10: it judges what generative models make, and its last hidden layer
+        (`reader[:4]`) measures how alike pictures are."""
+        reader = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 32), nn.ReLU(), nn.Linear(32, 10))
+        reader = reader.to(self.device)
+        self.fit(lambda x, y: F.cross_entropy(reader(x), y), reader, optim.Adam(reader.parameters(), lr=2e-3), (x, y),
+                 batch_size=64, epochs=epochs, name=name)
+        return reader
 
     def loop(self, step, parts, examples=None, *, batch_size=None, steps=1, epochs=None, evaluate=None, after=None,
              name="training"):
@@ -286,7 +295,7 @@ def _mean(values):
 
 def _set_training(parts, training):
     for part in parts.values():
-        if isinstance(part, kdl.nn.Module):
+        if isinstance(part, nn.Module):
             part.train(training)
 
 

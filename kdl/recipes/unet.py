@@ -73,13 +73,9 @@ def run(job):
     scores = {name: overlap(pixels, mask_t > 0) for name, pixels in found.items()}
 
     job.draw(plots.curves, "curves", histories, title="Cross-entropy plus Dice loss, with and without skip connections")
-    with job.figure("scenes", 5, 6, 1.3, 1.3, "Test scenes, their ink, and what was found of it") as axes:
-        rows = {"scene": xt, "ink": mask_t, **{name: found[name] for name in ("U-Net", "without skips", "threshold")}}
-        for row, (name, pictures) in zip(axes, rows.items()):
-            for axis, picture in zip(row, pictures[:, 0]):
-                axis.imshow(picture, cmap="gray")
-                axis.set(xticks=[], yticks=[])
-            row[0].set_ylabel(name, fontsize=8)
+    rows = {"scene": xt, "ink": mask_t, **{name: found[name] for name in ("U-Net", "without skips", "threshold")}}
+    job.draw(plots.image_rows, "scenes", {name: pictures[:6, 0] for name, pictures in rows.items()},
+             title="Test scenes, their ink, and what was found of it")
     return {"without skips": scores["without skips"], "gain over the threshold": scores["U-Net"] - scores["threshold"],
             "gain from the skips": scores["U-Net"] - scores["without skips"],
             "intersection over union": scores["U-Net"]}, scores["threshold"]

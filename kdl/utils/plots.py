@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 __all__ = ["boundary", "confusion_matrix", "curves", "draw_boundary", "draw_points", "figure", "filters", "heatmap",
-           "images", "scatter"]
+           "image_rows", "images", "scatter"]
 
 
 def curves(path, history, references=None, title="", xlabel="epoch"):
@@ -93,6 +93,20 @@ def images(path, pictures, captions=None, columns=8, title="", size=1.1):
         axis.imshow(np.asarray(picture), cmap="gray")
         if captions:
             axis.set_title(captions[i], fontsize=8)
+    return _write(figure, path, title)
+
+
+def image_rows(path, rows, captions=None, title="", size=1.1):
+    """Rows of small images, each with its name: {"input": (N, H, W), ...}; a caption over each column."""
+    figure, axes = _figure(len(rows), max(len(pictures) for pictures in rows.values()), size, size)
+    for row, (name, pictures) in zip(axes, rows.items()):
+        for axis, picture in zip(row, pictures):
+            axis.imshow(np.asarray(picture), cmap="gray")
+        row[0].set_ylabel(name, fontsize=8)
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+    for axis, caption in zip(axes[0], captions or []):
+        axis.set_title(caption, fontsize=8)
     return _write(figure, path, title)
 
 
