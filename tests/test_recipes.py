@@ -1,5 +1,6 @@
 """The main job: `kdl train lenet5` learns, draws, resumes bit for bit, and refuses bad input in one sentence."""
 import gzip
+import importlib
 import json
 import struct
 
@@ -191,3 +192,13 @@ def test_idx_files_that_do_not_belong_together(mnist):
     (mnist / "t10k-labels-idx1-ubyte").write_bytes(idx(np.zeros(3, np.uint8)))
     with pytest.raises(ValueError, match="test images"):
         read_mnist(mnist)
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_every_recipe_runs_for_an_epoch(name, tmp_path):
+    few = ["--epochs", 1] if hasattr(importlib.import_module(f"kdl.recipes.{name}"), "EPOCHS") else []
+    assert run("train", name, *few, "--out", tmp_path) == 0
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert result["metric"] in result["measured"] and result["gates"]
+    assert all(np.isfinite(result["measured"][gate]) for gate, *_ in result["gates"])
+    assert result["pictures"] and all((tmp_path / p["file"]).stat().st_size for p in result["pictures"])

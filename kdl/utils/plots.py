@@ -53,6 +53,7 @@ def confusion_matrix(path, actual, predicted, names=None, title=""):
     names = [str(i) for i in range(n)] if names is None else names
     axis.set(xlabel="predicted", ylabel="actual", xticks=range(n), yticks=range(n), xticklabels=names,
              yticklabels=names)
+    axis.tick_params("x", rotation=90 if max(map(len, names)) > 4 else 0)
     return _write(figure, path, title)
 
 
