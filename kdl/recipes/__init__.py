@@ -1,7 +1,7 @@
 """Runnable systems on real data: one file each, run by `kdl train <name>`."""
 import pkgutil
 
-SHARED = ("common", "gallery")
+SHARED = ("common", "gallery", "text")
 
 
 def names():
