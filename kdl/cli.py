@@ -120,7 +120,7 @@ def _add_bench(subparsers):
 
 def _refuse_unknown_recipe(parser, argv):
     asked = [word for word in argv[argv.index("train") + 1:] if not word.startswith("-")] if "train" in argv else []
-    if asked and asked[0] not in recipes.names():
+    if asked and "--all" not in argv and asked[0] not in recipes.names():
         near = difflib.get_close_matches(asked[0], recipes.names(), cutoff=0.5) or recipes.names()
         parser.error(f"there is no recipe {asked[0]!r}; did you mean {' or '.join(near)}?")
 

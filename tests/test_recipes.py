@@ -202,3 +202,12 @@ def test_every_recipe_runs_for_an_epoch(name, tmp_path):
     assert result["metric"] in result["measured"] and result["gates"]
     assert all(np.isfinite(result["measured"][gate]) for gate, *_ in result["gates"])
     assert result["pictures"] and all((tmp_path / p["file"]).stat().st_size for p in result["pictures"])
+
+
+def test_all_recipes_make_a_gallery(tmp_path, monkeypatch):
+    monkeypatch.setattr(recipes, "names", lambda: ["neurons"])
+    assert run("train", "--all", "--out", tmp_path) == 0
+    page = (tmp_path / "gallery.md").read_text()
+    result = json.loads((tmp_path / "gallery" / "neurons" / "result.json").read_text())
+    assert f"| [neurons](#neurons) | {result['metric']} |" in page
+    assert all(f"(gallery/neurons/{p['file']})" in page for p in result["pictures"])
