@@ -68,6 +68,13 @@ def majority(y, y_test):
     return float((y_test == np.bincount(y).argmax()).mean())
 
 
+def auc(true, false):
+    """The chance that one of the true scores is above one of the false ones; a tie is half a chance."""
+    false = np.sort(false)
+    below, not_above = [np.searchsorted(false, true, side) for side in ("left", "right")]
+    return float((below + not_above).mean() / (2 * len(false)))
+
+
 def manual():
     """Python's own reference manual, which comes with the interpreter: one text of about 465,000 characters."""
     from pydoc_data.topics import topics

@@ -13,7 +13,7 @@ import kdl
 from kdl import nn, optim
 from kdl.models import GCNLayer, normalized_adjacency
 from kdl.nn import functional as F
-from kdl.recipes.common import needs
+from kdl.recipes.common import auc, needs
 from kdl.utils import plots
 
 METRIC = "hidden links found, AUC"
@@ -35,12 +35,6 @@ class GraphAutoencoder(nn.Module):
     def forward(self):
         z = self.two(F.relu(self.one(self.people, self.adjacency)), self.adjacency)
         return z @ z.T + self.bias
-
-
-def auc(linked, unlinked):
-    """The chance that a linked pair scores above an unlinked one; a tie is half a chance."""
-    difference = linked[:, None] - unlinked
-    return float((difference > 0).mean() + (difference == 0).mean() / 2)
 
 
 def run(job):
