@@ -42,12 +42,16 @@ function(kdl_find_nvcc found reason)
 endfunction()
 
 # Machine code for the first architecture of every major this nvcc knows from sm_75 on, which also runs on the minors after it, and
-# PTX of the newest, for the majors to come.
+# PTX of the newest, for the majors to come. Major 11 is Jetson Thor alone, which no x86 machine has.
 # `flags` are nvcc's for them: machine code from sm_80 on comes of one compute_80, for nothing in the kernels is of a later architecture, and
 # that saves a third of the compile time.
 function(kdl_default_architectures nvcc list flags)
   execute_process(COMMAND "${nvcc}" --list-gpu-code OUTPUT_VARIABLE codes COMMAND_ERROR_IS_FATAL ANY)
   string(REGEX MATCHALL "sm_[0-9]+" codes "${codes}")
+  cmake_host_system_information(RESULT host QUERY OS_PLATFORM)
+  if(host STREQUAL "x86_64")
+    list(FILTER codes EXCLUDE REGEX "sm_11[0-9]$")
+  endif()
   list(SORT codes COMPARE NATURAL)
   set(architectures "")
   set(previous "")

@@ -44,6 +44,7 @@ template <int arrays> struct Strided {
   KDL_FN void offsets(int64_t i, int64_t (&at)[arrays]) const {
 #pragma unroll
     for (int a = 0; a < arrays; ++a) at[a] = 0;
+#pragma unroll 1
     for (int d = rank - 1; d >= 0; --d) {
       const int64_t outer = d > 0 ? lengths[d].quotient(i) : 0, here = i - outer * lengths[d].divisor;
 #pragma unroll

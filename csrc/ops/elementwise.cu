@@ -84,7 +84,7 @@ template <class Word> __global__ void __launch_bounds__(threads) copy_kernel(con
 }
 
 template <class Word> __global__ void __launch_bounds__(threads) fill_kernel(const __grid_constant__ Strided<1> walk, Word* y, Word value) {
-  each<items_per_thread>(walk.size, [&](int64_t i) {
+  each<1>(walk.size, [&](int64_t i) {
     int64_t at[1];
     walk.offsets(i, at);
     y[at[0]] = value;

@@ -223,6 +223,7 @@ __global__ void __launch_bounds__(threads) step_kernel(const __grid_constant__ T
     for (int u = 0; u < packs_per_thread; ++u) update_pack<T>(rule, addresses, begin + (u * threads + static_cast<int>(threadIdx.x)) * pack_width<T>);
   } else {
     const int64_t end = begin + block_items<T> < size ? begin + block_items<T> : size;
+#pragma unroll 1
     for (int64_t at = begin + threadIdx.x; at < end; at += threads) update_element<T>(rule, addresses, at);
   }
 }

@@ -74,6 +74,7 @@ template <class T> struct Column {
     partial[threadIdx.x] = value;
     __syncthreads();
     value = partial[column];
+#pragma unroll 1
     for (int other = 1; other < slices; ++other) value = value.merged(partial[other * per_block + column]);
     __syncthreads();
     return value;
@@ -179,6 +180,7 @@ __global__ void __launch_bounds__(column_threads)
   A weights = A(s.C);
   if (target.label && target.weight && target.spread != A(0)) {
     weights = 0;
+#pragma unroll 1
     for (int c = 0; c < s.C; ++c) weights += target.w(c);
   }
   int label[column_width<T>];
