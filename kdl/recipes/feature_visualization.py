@@ -29,12 +29,11 @@ class Network(nn.Module):
     def __init__(self):
         super().__init__()
         self.first, self.second = nn.Conv2d(1, 16, 3, padding=1), nn.Conv2d(16, 32, 3, padding=1)
-        self.pool, self.unpool = nn.MaxPool2d(2, return_indices=True), nn.MaxUnpool2d(2)
         self.out = nn.Linear(128, 10)
 
     def maps(self, x):
         """The second layer's maps, and the switches of the pooling before it."""
-        pooled, switches = self.pool(self.first(x).relu())
+        pooled, switches = F.max_pool2d(self.first(x).relu(), 2, return_indices=True)
         return self.second(pooled).relu(), switches
 
     def forward(self, x):
@@ -42,7 +41,7 @@ class Network(nn.Module):
 
     def project(self, maps, switches):
         pooled = F.conv_transpose2d(maps.relu(), self.second.weight, padding=1)
-        return F.conv_transpose2d(self.unpool(pooled, switches).relu(), self.first.weight, padding=1)
+        return F.conv_transpose2d(F.max_unpool2d(pooled, switches, 2).relu(), self.first.weight, padding=1)
 
 
 def patches(images, places):
@@ -54,22 +53,19 @@ def patches(images, places):
 def correlation(a, b):
     """The mean correlation of pairs of patches, 0 where one is flat."""
     a, b = [p - p.mean((1, 2), keepdims=True) for p in (a, b)]
-    norms = np.sqrt((a ** 2).sum((1, 2)) * (b ** 2).sum((1, 2)))
-    return float(((a * b).sum((1, 2)) / np.maximum(norms, 1e-9)).mean())
+    return float(((a * b).mean((1, 2)) / np.maximum(a.std((1, 2)) * b.std((1, 2)), 1e-9)).mean())
 
 
 @kdl.no_grad()
 def strongest(model, x):
     """For each filter the nine images that excite it most: their numbers, the places, and their projections."""
-    maps = model.maps(x)[0].flatten(2).cpu().numpy()
-    images, filters = np.argsort(-maps.max(2), axis=0)[:9].T.ravel(), np.repeat(np.arange(32), 9)
-    places = maps[images, filters].argmax(1)
+    images = model.maps(x)[0].amax((2, 3)).argsort(0, descending=True)[:9].T.flatten()
     maps, switches = model.maps(x[images])
-    alone = kdl.zeros_like(maps.flatten(2))
-    chosen = np.arange(len(images)), filters, places
-    alone[chosen] = maps.flatten(2)[chosen]
-    back = model.project(alone.reshape(maps.shape), switches)
-    return images, places, patches(back[:, 0].cpu().numpy(), places)
+    filters = kdl.arange(32, device=x.device).repeat_interleave(9)
+    places = maps.flatten(2)[kdl.arange(len(images), device=x.device), filters].argmax(1)
+    alone = F.one_hot(filters * 16 + places, 512).reshape(maps.shape) * maps
+    images, places, back = [a.cpu().numpy() for a in (images, places, model.project(alone, switches)[:, 0])]
+    return images, places, patches(back, places)
 
 
 def saliency(model, x, y):
@@ -98,13 +94,11 @@ def dream(job, model):
 def run(job):
     x, xt, y, yt = job.split(*digits())
     train, test = [(job.tensor(images[:, None]), job.tensor(labels)) for images, labels in ((x, y), (xt, yt))]
-    models, histories = {}, {}
-    for name in ("network", "other network"):
-        models[name] = model = Network().to(job.device)
-        history = job.fit_classifier(model, optim.Adam(model.parameters(), lr=3e-3), train, test, batch_size=64,
-                                     name=name)
+    model, other = models = Network().to(job.device), Network().to(job.device)
+    histories = {}
+    for name, net in zip(("network", "other network"), models, strict=True):
+        history = job.fit_classifier(net, optim.Adam(net.parameters(), lr=3e-3), train, test, batch_size=64, name=name)
         histories |= {f"training loss/{name}": history["loss/train"], f"test accuracy/{name}": history["accuracy/test"]}
-    model = models["network"]
     numbers, places, back = strongest(model, test[0])
     seen, away = [patches(xt[chosen], places) for chosen in (numbers, job.rng.integers(0, len(xt), len(numbers)))]
     used = (seen.std((1, 2)) > 0) & (back.std((1, 2)) > 0)
@@ -115,12 +109,12 @@ def run(job):
     lost, lost_by_chance = [1 - job.predict(model, job.tensor(images[:, None])).softmax(1).gather(
         1, test[1][:, None]).mean().item() for images in without]
     dreams, histories["dreams' loss"] = dream(job, model)
-    read = job.predict(models["other network"], dreams).argmax(1).cpu().numpy()
+    read = job.predict(other, dreams).argmax(1).cpu().numpy()
 
     job.draw(plots.curves, "curves", histories, title="Two networks' training, and that of the dreams of one")
     job.draw_errors(model, *test)
-    rows = {f"{name} {i + 1}": tiles[9 * i:9 * i + 9] for i in range(4)
-            for name, tiles in (("seen by", seen), ("sent back by", back))}
+    rows = {f"{name} {i + 1}": tiles[9 * i:9 * i + 9]
+            for i in range(4) for name, tiles in (("seen by", seen), ("sent back by", back))}
     job.draw(plots.image_rows, "projections", rows, size=1.0,
              title="The nine test digits that excite a filter most, where it sees them, and its activation sent back")
     first = [np.flatnonzero(yt == c)[0] for c in range(10)]

@@ -3,8 +3,8 @@
 A network v estimates what a position is worth to the player who has just made it: 1 a win, 0 a draw, -1 a loss. A move
 is chosen by trying all and taking the one with the greatest v, or now and then at random, so that other lines are seen
 too. After 256 games each of their positions is labelled by how its game ended, and v is moved towards that in the mean
-square; the better v, the better the games that it learns from. Nobody shows it a move. (AlphaGo's second network
-proposes moves, and a search looks ahead.)
+square; the better v, the better the games that it learns from. (AlphaGo also has a network that proposes moves, and a
+search that looks ahead.)
 
 Data: none but the games. Judged against perfect play, which never loses: by minimax a position is worth the best that a
 move can reach when the other player does likewise. Baseline: a random player against the same.
@@ -44,19 +44,16 @@ def perfect_values(board):
 
 
 def play(first, second, games):
-    """Games of two players, functions from boards (N, 9) as player 1 sees them to moves (N,).
-
-    Returns every position as its maker sees it, what that game brought the maker, and the results for the first player.
-    """
-    boards, results, live, log = np.zeros((games, 9), int), np.zeros(games), np.arange(games), []
-    for turn in range(9):
-        if len(live):
-            side, mine = 1 - 2 * (turn % 2), boards[live]
-            mine[np.arange(len(live)), (first, second)[turn % 2](mine)] = 1
-            boards[live] = -mine
-            log.append((mine, live, side))
-            results[live[won(mine)]] = side
-            live = live[~won(mine)]
+    """Games of two players, functions from boards (N, 9) as player 1 sees them to moves (N,): every position as its
+    maker sees it, what its game brought the maker, and the results for the first player."""
+    boards, results, live, log, side = np.zeros((games, 9), int), np.zeros(games), np.arange(games), [], 1
+    while len(live):
+        mine = boards[live]
+        mine[np.arange(len(live)), (first if side == 1 else second)(mine)] = 1
+        boards[live] = -mine
+        log.append((mine, live, side))
+        results[live[won(mine)]] = side
+        live, side = live[~won(mine) & (mine == 0).any(1)], -side
     return (np.concatenate([mine for mine, _, _ in log]),
             np.concatenate([side * results[played] for _, played, side in log]), results)
 
@@ -81,8 +78,7 @@ def run(job):
         return np.where(boards == 0, v.cpu().numpy().reshape(-1, 9), -np.inf)
 
     def perfect(boards):
-        value = np.array([perfect_values(tuple(board)) for board in boards])
-        return (value + 0.1 * job.rng.random(value.shape)).argmax(1)
+        return np.array([perfect_values(tuple(b)) + 0.1 * job.rng.random(9) for b in boards]).argmax(1)
 
     def explore(boards):
         share = max(0.1, 0.6 - 0.9 * rounds.last_epoch / job.epochs)
@@ -103,8 +99,8 @@ def run(job):
                         for name, rival in (("perfect", perfect), ("random", random))}
     history = job.loop(step, {"network": network, "optimizer": optimizer, "scheduler": rounds}, evaluate=evaluate,
                        after=rounds.step, name="self-play")
-    lost, (lost_to_random, won_from_random) = against(best, perfect)[0], against(best, random)
-    baseline = against(random, perfect)[0]
+    lost, baseline = against(best, perfect)[0], against(random, perfect)[0]
+    lost_to_random, won_from_random = against(best, random)
 
     job.draw(plots.curves, "curves", history, {"games lost/random play to perfect": baseline}, xlabel="round",
              title="The error of the value network, and the share of 100 games that it lost")
@@ -118,16 +114,15 @@ def draw_moves(job, values):
     boards = {"empty": "...|...|...", "win here": "XX.|OO.|...", "stop that": "X..|OO.|..X", "fork": "XO.|.X.|..O",
               "reply to a corner": "O..|...|..."}
     with job.figure("moves", 2, len(boards), 2.2, 2.3, "What a move of X is worth: 1 a win, -1 a loss") as axes:
-        for (above, below), (name, text) in zip(axes.T, boards.items(), strict=True):
+        for column, (name, text) in zip(axes.T, boards.items(), strict=True):
             board = np.array([{"X": 1, "O": -1, ".": 0}[c] for c in text.replace("|", "")])
-            for axis, worth in ((above, values(board[None])[0]), (below, perfect_values(tuple(board)))):
+            for axis, worth in zip(column, (values(board[None])[0], perfect_values(tuple(board))), strict=True):
                 worth = np.where(board, np.nan, worth.round(1) + 0.0)
                 axis.imshow(worth.reshape(3, 3), cmap="RdBu", vmin=-1.3, vmax=1.3)
-                for field, value in enumerate(worth):
-                    text, size = (f"{value:+.1f}", 9) if board[field] == 0 else (" XO"[board[field]], 14)
-                    axis.text(field % 3, field // 3, text, ha="center", va="center", fontsize=size,
-                              color="white" if abs(value) > 0.6 else "black")
                 axis.set(xticks=[], yticks=[])
-            above.set_title(name)
+                for field, value in enumerate(worth):
+                    axis.text(field % 3, field // 3, " XO"[board[field]] if board[field] else f"{value:+.1f}",
+                              ha="center", va="center", color="white" if abs(value) > 0.6 else "black")
+            column[0].set_title(name)
         axes[0, 0].set_ylabel("network")
         axes[1, 0].set_ylabel("perfect play")
