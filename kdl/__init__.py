@@ -16,6 +16,7 @@ from kdl.ops.gemm import (addmm, baddbmm, bmm, dot, get_float32_matmul_precision
                           set_float32_matmul_precision)
 from kdl.ops.indexing import *
 from kdl.ops.join import *
+from kdl.ops.linalg import *
 from kdl.ops.maths import *
 from kdl.ops.place import *
 from kdl.ops.recurrent import *

@@ -1,0 +1,64 @@
+"""Linear algebra of square matrices: systems of equations, the exponential.
+
+solve: x = A^-1 b; gb = A'^-1 gx, gA = -gb x'.
+matrix_exp: e^A = sum A^k / k!, of A / 2^s by its first terms, then squared s times (Higham, 2005, with Taylor's sum).
+
+Shapes: (..., n, n), with batches that broadcast.
+"""
+import math
+
+from kdl import types
+from kdl.autograd import Function
+from kdl.errors import expect, expect_type
+from kdl.ops.common import floating, unbroadcast
+from kdl.tensor import Tensor, array_module, method
+
+__all__ = ["matrix_exp"]
+
+_TERMS, _SMALL = 18, 0.5  # 0.5^19 / 19! = 2e-23, far below the rounding of float64
+
+
+def solve(A, B):
+    """The x with A x = B; B is (..., n, k), or (..., n) with the batch of A.
+
+    Raises ValueError, TypeError.
+    """
+    floating("solve", A=A, B=B)
+    expect_type(A.dtype not in types.HALVES, "solve", "float32 or float64", A=A.dtype)
+    vector = B.ndim == 1 or (B.ndim == A.ndim - 1 and B.shape == A.shape[:-1])
+    expect(A.ndim > 1 and A.shape[-1] == A.shape[-2] == B.shape[-1 if vector else -2], "solve",
+           "A (..., n, n) and B (..., n, k)", A=A, B=B)
+    return Solve()(A, B.unsqueeze(-1)).squeeze(-1) if vector else Solve()(A, B)
+
+
+class Solve(Function):
+
+    def forward(self, a, b):
+        self.a, self.b_shape = a, b.shape
+        self.x = self.k.xp.linalg.solve(a, b)
+        return self.x
+
+    def backward(self, gx, wanted):
+        xp = self.k.xp
+        gb = xp.linalg.solve(self.a.swapaxes(-1, -2), gx)
+        ga = unbroadcast(-xp.matmul(gb, self.x.swapaxes(-1, -2)), self.a.shape) if wanted[0] else None
+        return ga, unbroadcast(gb, self.b_shape) if wanted[1] else None
+
+
+@method
+def matrix_exp(input):
+    """e^A = I + A + A^2 / 2 + A^3 / 6 + ... of every matrix. Raises ValueError, TypeError."""
+    floating("matrix_exp", input=input)
+    expect(input.ndim > 1 and input.shape[-1] == input.shape[-2], "matrix_exp", "square matrices", input=input)
+    if input.dtype in types.HALVES:
+        return matrix_exp(input.float()).to(input.dtype)
+    xp, array = array_module(input.array), input.array
+    largest = float(xp.abs(array).sum(-2).max()) if array.size else 0.0
+    squarings = max(0, math.ceil(math.log2(largest / _SMALL))) if 0 < largest < math.inf else 0
+    scaled, identity = input / 2.0**squarings, Tensor(xp.eye(array.shape[-1], dtype=array.dtype))
+    result = identity + scaled / _TERMS
+    for k in range(_TERMS - 1, 0, -1):  # Horner: I + A/1 (I + A/2 (I + ...))
+        result = identity + (scaled @ result) / k
+    for _ in range(squarings):
+        result = result @ result
+    return result
