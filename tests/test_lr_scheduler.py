@@ -53,6 +53,7 @@ def follow(build, steps=100, **optimizer):
     ("CosineAnnealingLR", {"T_max": 1}),
     ("CosineAnnealingWarmRestarts", {"T_0": 10}), ("CosineAnnealingWarmRestarts", {"T_0": 3, "T_mult": 2}),
     ("CosineAnnealingWarmRestarts", {"T_0": 1, "T_mult": 3, "eta_min": 1e-4}),
+    ("PolynomialLR", {}), ("PolynomialLR", {"total_iters": 60, "power": 2.5}),
 ])
 def test_rates_are_torchs(name, arguments):
     follow(lambda module, optimizer: getattr(module, name)(optimizer, **arguments))
@@ -70,10 +71,24 @@ def test_one_cycle_is_torchs(arguments, optimizer):
     follow(lambda module, optimizer: module.OneCycleLR(optimizer, **arguments), **optimizer)
 
 
+@pytest.mark.parametrize("arguments", [
+    {"step_size_up": 7}, {"step_size_up": 5, "step_size_down": 12, "mode": "triangular2"},
+    {"step_size_up": 6, "mode": "exp_range", "gamma": 0.97}, {"step_size_up": 9, "cycle_momentum": False},
+    {"step_size_up": 6, "base_momentum": 0.3, "max_momentum": [0.7, 0.8]},
+    {"step_size_up": 6, "scale_fn": lambda cycle: 1 / cycle},
+    {"step_size_up": 6, "scale_fn": lambda step: 0.99**step, "scale_mode": "iterations", "mode": "own"},
+])
+@pytest.mark.parametrize("optimizer", [{"optimizer": "SGD", "momentum": 0.9}, {"optimizer": "Adam"}])
+def test_cycles_are_torchs(arguments, optimizer):
+    follow(lambda module, optimizer: module.CyclicLR(optimizer, [0.01, 0.001], 0.1, **arguments), **optimizer)
+
+
 def test_lambda_is_torchs():
     functions = [lambda epoch: 0.95**epoch, lambda epoch: 1 / (1 + epoch)]
     follow(lambda module, optimizer: module.LambdaLR(optimizer, functions))
     follow(lambda module, optimizer: module.LambdaLR(optimizer, functions[0]))
+    follow(lambda module, optimizer: module.MultiplicativeLR(optimizer, functions))
+    follow(lambda module, optimizer: module.MultiplicativeLR(optimizer, lambda epoch: 0.97))
 
 
 def test_sequences_are_torchs():
@@ -83,10 +98,24 @@ def test_sequences_are_torchs():
             module.ConstantLR(optimizer, 0.5, 3), module.StepLR(optimizer, 4, 0.5),
             module.CosineAnnealingWarmRestarts(optimizer, 6), module.MultiStepLR(optimizer, [0, 3], 0.5),
             module.ExponentialLR(optimizer, 0.9), module.LambdaLR(optimizer, lambda epoch: 1 / (epoch + 1)),
-        ], [5, 25, 33, 45, 60, 70, 80])
+            module.PolynomialLR(optimizer, 6), module.MultiplicativeLR(optimizer, lambda epoch: 0.8),
+        ], [5, 25, 33, 45, 60, 70, 80, 85, 93])
     follow(build)
     follow(lambda module, optimizer: module.SequentialLR(
         optimizer, [module.ExponentialLR(optimizer, 0.5), module.OneCycleLR(optimizer, 0.3, 200)], [4]), momentum=0.9)
+    follow(lambda module, optimizer: module.SequentialLR(
+        optimizer, [module.ExponentialLR(optimizer, 0.5), module.CyclicLR(optimizer, 0.1, 0.3, 20)], [4]), momentum=0.9)
+
+
+def test_chains_are_torchs():
+    def build(module, optimizer):
+        return module.ChainedScheduler([
+            module.ConstantLR(optimizer, 0.1, 4), module.ExponentialLR(optimizer, 0.97), module.StepLR(optimizer, 9),
+            module.PolynomialLR(optimizer, 90)], *([optimizer] if module is ours else []))
+    follow(build)
+    follow(lambda module, optimizer: module.SequentialLR(
+        optimizer, [module.ChainedScheduler([module.StepLR(optimizer, 3), module.ExponentialLR(optimizer, 0.9)]),
+                    module.ConstantLR(optimizer, 0.5, 3)], [20]))
 
 
 def test_one_sequence_inside_another_starts_over():
@@ -143,6 +172,9 @@ BUILDERS = {
     "step": lambda o: ours.StepLR(o, 3), "multi": lambda o: ours.MultiStepLR(o, [2, 9]),
     "cosine": lambda o: ours.CosineAnnealingLR(o, 8), "restarts": lambda o: ours.CosineAnnealingWarmRestarts(o, 4, 2),
     "cycle": lambda o: ours.OneCycleLR(o, 0.1, 50), "lambda": lambda o: ours.LambdaLR(o, lambda e: 1 / (1 + e)),
+    "cycles": lambda o: ours.CyclicLR(o, 0.01, 0.1, 4), "polynomial": lambda o: ours.PolynomialLR(o, 20, 2.0),
+    "factors": lambda o: ours.MultiplicativeLR(o, lambda e: 1 / (1 + e)),
+    "chain": lambda o: ours.ChainedScheduler([ours.StepLR(o, 3), ours.ExponentialLR(o, 0.9)]),
     "sequence": lambda o: ours.SequentialLR(o, [ours.LinearLR(o, total_iters=4), ours.ExponentialLR(o, 0.9)], [4]),
 }
 
@@ -194,6 +226,24 @@ def test_the_state_of_a_callable_object_is_kept():
     restored = ours.LambdaLR(optimizer, Warm(3))
     restored.load_state_dict(state)
     assert restored.lr_lambdas[0].steps == 8
+    cycles = [ours.CyclicLR(pair("Adam")[0], 0.1, 0.2, 4, scale_fn=Warm(steps)) for steps in (8, 3)]
+    cycles[1].load_state_dict(cycles[0].state_dict())
+    assert cycles[1]._scale_fn_custom.steps == 8
+
+
+@pytest.mark.parametrize("name, arguments", [("CyclicLR", (0.01, 0.1, 4)), ("PolynomialLR", (20,)), ("StepLR", (3,))])
+def test_torchs_states_load(name, arguments):
+    a, b = pair("Adam")
+    mine, other = getattr(ours, name)(a, *arguments), getattr(theirs, name)(b, *arguments)
+    for _ in range(5):
+        other.step()
+    mine.load_state_dict(other.state_dict())
+    for group, like in zip(a.param_groups, b.param_groups, strict=True):
+        group["lr"] = like["lr"]
+    for _ in range(9):
+        mine.step()
+        other.step()
+        np.testing.assert_allclose(rates(a), rates(b), rtol=1e-12)
 
 
 def one(**options):
@@ -216,6 +266,15 @@ def one(**options):
         kdl.optim.Adagrad(one().param_groups[0]["params"]), 1.0, 4)),
     (ValueError, "factor < 1", lambda: ours.ReduceLROnPlateau(one(), factor=1.0)),
     (ValueError, "mode 'min' or 'max'", lambda: ours.ReduceLROnPlateau(one(), mode="low")),
+    (ValueError, "mode 'triangular', ", lambda: ours.CyclicLR(one(), 0.1, 1.0, mode="saw")),
+    (ValueError, "one base_lr per parameter group", lambda: ours.CyclicLR(one(), [0.1, 0.2], 1.0)),
+    (ValueError, "momentum or betas", lambda: ours.CyclicLR(
+        kdl.optim.Adagrad(one().param_groups[0]["params"]), 0.1, 1.0)),
+    (TypeError, "CyclicLR: expected an Optimizer", lambda: ours.CyclicLR(3, 0.1, 1.0)),
+    (ValueError, "one or more schedulers", lambda: ours.ChainedScheduler([])),
+    (ValueError, "without a metric", lambda: ours.ChainedScheduler([ours.ReduceLROnPlateau(one())])),
+    (ValueError, "the same optimizer", lambda: ours.ChainedScheduler([ours.StepLR(one(), 1), ours.StepLR(one(), 1)])),
+    (TypeError, "MultiplicativeLR: expected a function", lambda: ours.MultiplicativeLR(one(), 0.5)),
     (ValueError, "one milestone between", lambda: ours.SequentialLR(one(), [], [])),
 ])
 def test_refusals(error, message, build):
