@@ -27,6 +27,7 @@ from kdl.ops.shape import *
 from kdl.ops.softmax import log_softmax, softmax
 from kdl.ops.sorting import *
 from kdl.ops.special import *
+from kdl.ops.stochastic import rrelu, rrelu_
 from kdl.random import *
 from kdl.serialization import load, save
 from kdl.tensor import Size, Tensor

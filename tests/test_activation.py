@@ -290,3 +290,21 @@ def test_what_torch_refuses_is_refused(name, args, kwargs, error, text):
 def test_only_tensors_are_taken(name, input):
     with pytest.raises(TypeError, match=f"{name}: expected input to be a Tensor, got {type(input).__name__}"):
         find(kdl, name)(input, *REQUIRED.get(name, ()))
+
+
+def test_random_slopes_of_rrelu():
+    kdl.manual_seed(0)
+    x = kdl.Tensor(np.where(np.arange(4000) % 2, 1.0, -1.0), requires_grad=True)
+    y = F.rrelu(x, 0.2, 0.6, training=True)
+    slopes = -y.detach().array[::2]
+    assert (y.detach().array[1::2] == 1).all() and 0.2 <= slopes.min() < 0.22 and 0.58 < slopes.max() < 0.6
+    assert abs(slopes.mean() - 0.4) < 0.01
+    y.sum().backward()
+    np.testing.assert_array_equal(x.grad.array[::2], slopes)
+    assert (x.grad.array[1::2] == 1).all()
+    z = kdl.Tensor(x.detach().array.copy())
+    assert F.rrelu_(z, 0.2, 0.6, True) is z and abs(z.array[::2].mean() + 0.4) < 0.01
+    assert F.rrelu(z.half(), training=True).dtype == kdl.float16
+    for bounds in ((0.5, 0.2), (0.1, np.inf)):
+        with pytest.raises(ValueError, match="finite lower <= upper"):
+            F.rrelu(z, *bounds)

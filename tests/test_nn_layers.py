@@ -89,6 +89,9 @@ LAYERS = [
     layer("ChannelShuffle", 2, x=IMAGE), layer("CosineSimilarity", 0, x=((4, 6), (4, 6))),
     layer("Dropout", 0.0), layer("Dropout", 1.0), layer("Dropout2d", 0.0, x=IMAGE), layer("Dropout1d", 1.0, x=SIGNAL),
     layer("Dropout3d", 0.0, x=VOLUME), layer("AlphaDropout", 0.0), layer("FeatureAlphaDropout", 0.0, x=IMAGE),
+    layer("LPPool1d", 2, 3, x=SIGNAL), layer("LPPool1d", 2, 3, 2, True, x=SIGNAL), layer("LPPool2d", 4, 2, x=IMAGE),
+    layer("LPPool2d", 2, (3, 2), stride=1, x=IMAGE), layer("LPPool3d", 2, 2, x=VOLUME), layer("RReLU", 0.2, 0.2),
+    layer("RReLU", 0.25, 0.25, True),
     *(layer(name, reduction=reduction, y=normal(4, 6)) for name in ("L1Loss", "MSELoss", "SmoothL1Loss", "HuberLoss")
       for reduction in ("mean", "sum", "none")),
     layer("SmoothL1Loss", beta=0.3, y=normal(4, 6)), layer("HuberLoss", delta=0.3, y=normal(4, 6)),
@@ -206,6 +209,66 @@ def test_the_output_size_of_a_transposed_convolution_can_be_chosen(size):
                                theirs(torch.from_numpy(x), output_size=size).detach().numpy(), atol=1e-12)
 
 
+@pytest.mark.parametrize("n, options", [(2, {"output_size": 3}), (2, {"output_ratio": (0.6, 0.5)}),
+                                        (3, {"output_size": (2, 3, 1)}), (3, {"output_ratio": 0.5})])
+def test_fractional_max_pool(n, options):
+    rng = np.random.default_rng(0)
+    x, draws = rng.standard_normal((2, 3, 7, 8, 6)[:2 + n]), rng.uniform(0, 1, (2, 3, n))
+    arguments = {"kernel_size": 2, "return_indices": True, **options}
+    ours = getattr(nn, f"FractionalMaxPool{n}d")(_random_samples=kdl.Tensor(draws), **arguments)
+    theirs = getattr(torch.nn, f"FractionalMaxPool{n}d")(_random_samples=torch.from_numpy(draws), **arguments)
+    assert repr(ours) == repr(theirs)
+    for a, b in zip(ours(kdl.Tensor(x)), theirs(torch.from_numpy(x)), strict=True):
+        np.testing.assert_array_equal(a.array, b.numpy())
+    drawn = getattr(nn, f"FractionalMaxPool{n}d")(2, **options)(kdl.Tensor(x))
+    assert drawn.shape == ours(kdl.Tensor(x))[0].shape
+    x[0, 1] = np.nan
+    for a, b in zip(ours(kdl.Tensor(x)), theirs(torch.from_numpy(x)), strict=True):
+        np.testing.assert_array_equal(a.array, b.numpy())
+
+
+def adaptive(bias=False):
+    ours = nn.AdaptiveLogSoftmaxWithLoss(8, 20, [4, 9, 15], 2.0, bias, dtype=kdl.float64)
+    theirs = torch.nn.AdaptiveLogSoftmaxWithLoss(8, 20, [4, 9, 15], 2.0, bias, dtype=torch.float64)
+    assert repr(ours) == repr(theirs)
+    theirs.load_state_dict({key: torch.from_numpy(value.array) for key, value in ours.state_dict().items()})
+    return ours, theirs
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("target", [[0, 19, 4, 9, 3, 15, 8], [1, 2, 3, 0, 0, 1, 2], [16, 17, 18, 15, 15, 4, 5], 11])
+def test_adaptive_softmax_is_torchs(bias, target):
+    ours, theirs = adaptive(bias)
+    target = np.array(target)
+    x = 3 * np.random.default_rng(0).standard_normal((*target.shape, 8))
+    a, b = kdl.Tensor(x).requires_grad_(), torch.from_numpy(x.copy()).requires_grad_()
+    mine, other = ours(a, kdl.Tensor(target)), theirs(b, torch.from_numpy(target))
+    np.testing.assert_allclose(mine.output.detach().array, other.output.detach().numpy(), rtol=1e-12)
+    np.testing.assert_allclose(mine.loss.item(), other.loss.item(), rtol=1e-12)
+    mine.loss.backward()
+    other.loss.backward()
+    np.testing.assert_allclose(a.grad.array, b.grad.numpy(), rtol=1e-9, atol=1e-12)
+    for p, q in zip(ours.parameters(), theirs.parameters(), strict=True):
+        np.testing.assert_allclose(0 if p.grad is None else p.grad.array, 0 if q.grad is None else q.grad.numpy(),
+                                   rtol=1e-9, atol=1e-12)
+    rows = kdl.Tensor(np.atleast_2d(x))
+    np.testing.assert_allclose(ours.log_prob(rows).detach().array,
+                               theirs.log_prob(torch.from_numpy(np.atleast_2d(x))).detach().numpy(), rtol=1e-10)
+    np.testing.assert_array_equal(ours.predict(rows).array, theirs.predict(torch.from_numpy(np.atleast_2d(x))).numpy())
+
+
+def test_adaptive_softmax_refuses_what_does_not_fit():
+    ours, _ = adaptive()
+    for cutoffs in ([], [5, 4], [0, 3], [4, 20], [4, 4], [2.5]):
+        with pytest.raises(ValueError, match="growing integers"):
+            nn.AdaptiveLogSoftmaxWithLoss(8, 20, cutoffs)
+    for x, target in ((kdl.ones(3, 8), kdl.tensor([1, 2])), (kdl.ones(3, 8), kdl.tensor(1))):
+        with pytest.raises(ValueError, match=r"input \(N, in_features\)"):
+            ours(x.double(), target)
+    with pytest.raises(ValueError, match=r"targets in \[0, 19\], got target \[1, 20\]"):
+        ours(kdl.ones(2, 8).double(), kdl.tensor([1, 20]))
+
+
 def test_dropout_draws_only_in_training():
     x = kdl.Tensor(np.ones((50, 40)))
     for name, shape in (("Dropout", (50, 40)), ("Dropout1d", (50, 40, 3)), ("Dropout2d", (50, 40, 3, 2)),
@@ -235,6 +298,9 @@ def test_dropout_draws_only_in_training():
     (ValueError, "Dropout2d: expected 0 <= p <= 1", lambda m: m.Dropout2d(-0.1)),
     (ValueError, "Bilinear: expected in1_features > 0", lambda m: m.Bilinear(0, 2, 3)),
     (TypeError, "unflattened_size to be ints", lambda m: m.Unflatten(1, (2.0, 3))),
+    (ValueError, "one of output_size and output_ratio", lambda m: m.FractionalMaxPool2d(2)),
+    (ValueError, "one of output_size and output_ratio", lambda m: m.FractionalMaxPool3d(2, 3, 0.5)),
+    (ValueError, "output_ratio between 0 and 1", lambda m: m.FractionalMaxPool2d(2, output_ratio=1.5)),
     (ValueError, "MultiMarginLoss: expected p 1 or 2", lambda m: m.MultiMarginLoss(p=3)),
     (ValueError, "TripletMarginLoss: expected margin > 0", lambda m: m.TripletMarginLoss(margin=-1)),
 ])

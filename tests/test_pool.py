@@ -313,3 +313,28 @@ def test_threads_change_no_bit(rng):
         results.append([a.array for y in ys for a in (y.detach(), *kdl.grad(y, x, gy))])
     for a, b in zip(results[0], results[-1], strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_lp_pool_of_zeros_and_of_negative_sums():
+    x = np.array([[[0.0, 0, 0, 1, -2, 1, -3, 4]]])
+    a, b = kdl.Tensor(x).requires_grad_(), torch.from_numpy(x.copy()).requires_grad_()
+    ours, theirs = F.lp_pool1d(a, 3, 2), torch.nn.functional.lp_pool1d(b, 3, 2)
+    np.testing.assert_allclose(ours.detach().array, theirs.detach().numpy())
+    ours[..., :2].sum().backward()
+    theirs[..., :2].sum().backward()
+    np.testing.assert_allclose(a.grad.array, b.grad.numpy())
+
+
+def test_fractional_windows_that_do_not_fit():
+    x = kdl.ones(2, 3, 6, 6)
+    for arguments in ({"output_size": 6}, {"output_size": 0}, {"output_size": (5, 6)}):
+        with pytest.raises(ValueError, match="windows that fit into the input"):
+            F.fractional_max_pool2d(x, 2, **arguments)
+    with pytest.raises(ValueError, match="one of output_size and output_ratio"):
+        F.fractional_max_pool2d(x, 2)
+    with pytest.raises(ValueError, match="2 numbers between 0 and 1"):
+        F.fractional_max_pool2d(x, 2, output_ratio=(0.5, 1.5))
+    with pytest.raises(ValueError, match=r"_random_samples of shape \(2, 3, 2\)"):
+        F.fractional_max_pool2d(x, 2, 3, _random_samples=kdl.ones(2, 3))
+    with pytest.raises(ValueError, match="input of 3 or 4 dimensions"):
+        F.fractional_max_pool2d(x[0, 0], 2, 3)

@@ -386,3 +386,26 @@ def test_cpu_kernels_take_strided_weights(rng):
     ours = F.cross_entropy(x, labels, weight).item()
     with kernels.use("reference"):
         assert F.cross_entropy(x, labels, weight).item() == pytest.approx(ours, rel=1e-12)
+
+
+@pytest.mark.parametrize("hard", [False, True])
+def test_gumbel_softmax_draws_from_the_softmax(hard):
+    kdl.manual_seed(0)
+    logits = kdl.tensor([0.0, 1.0, 2.0, -1.0], dtype=kdl.float64).expand(20000, 4).clone().requires_grad_()
+    y = F.gumbel_softmax(logits, 0.5, hard)
+    np.testing.assert_allclose(y.detach().array.sum(1), 1, atol=1e-12)
+    frequencies = np.bincount(y.detach().array.argmax(1), minlength=4) / 20000
+    np.testing.assert_allclose(frequencies, F.softmax(logits[0].detach(), 0).array, atol=0.01)
+    if hard:
+        np.testing.assert_allclose(np.sort(y.detach().array, 1), [[0, 0, 0, 1]] * 20000, atol=1e-12)
+    (y * kdl.arange(4)).sum().backward()  # through the softmax: the gradients of a row add up to 0
+    assert np.abs(logits.grad.array).max() > 0.1
+    np.testing.assert_allclose(logits.grad.array.sum(1), 0, atol=1e-12)
+
+
+def test_gumbel_softmax_along_a_dimension_and_in_half():
+    assert F.gumbel_softmax(kdl.zeros(3, 4, 5), hard=True, dim=1).sum(1).array.max() == 1
+    y = F.gumbel_softmax(kdl.zeros(300, 40, dtype=kdl.float16))
+    assert y.dtype == kdl.float16 and np.isfinite(y.array).all()
+    with pytest.warns(UserWarning, match="eps has no effect"):
+        F.gumbel_softmax(kdl.zeros(3), eps=1e-5)

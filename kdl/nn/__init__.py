@@ -1,6 +1,7 @@
 """Layers, losses and their initialisation, under the names of torch.nn."""
 from kdl.nn import functional, init, utils
 from kdl.nn.activation import *
+from kdl.nn.adaptive import *
 from kdl.nn.attention import *
 from kdl.nn.batchnorm import *
 from kdl.nn.containers import *

@@ -6,7 +6,7 @@ from kdl.nn.module import Module
 from kdl.nn.parameter import new_parameter
 
 __all__ = ["CELU", "ELU", "GELU", "GLU", "SELU", "Hardshrink", "Hardsigmoid", "Hardswish", "Hardtanh", "LeakyReLU",
-           "LogSigmoid", "Mish", "PReLU", "ReLU", "ReLU6", "SiLU", "Sigmoid", "Softplus", "Softshrink",
+           "LogSigmoid", "Mish", "PReLU", "RReLU", "ReLU", "ReLU6", "SiLU", "Sigmoid", "Softplus", "Softshrink",
            "Softsign", "Tanh", "Tanhshrink", "Threshold"]
 
 
@@ -152,6 +152,20 @@ class PReLU(_Activation):
 
     def forward(self, input):
         return F.prelu(input, self.weight)
+
+
+class RReLU(_Activation):
+    """F.rrelu: a random slope below 0 in training, the mean slope in evaluation."""
+
+    def __init__(self, lower=1 / 8, upper=1 / 3, inplace=False):
+        super().__init__()
+        self.lower, self.upper, self.inplace = lower, upper, inplace
+
+    def forward(self, input):
+        return F.rrelu(input, self.lower, self.upper, self.training, self.inplace)
+
+    def extra_repr(self):
+        return f"lower={self.lower}, upper={self.upper}" + ", inplace=True" * bool(self.inplace)
 
 
 class ELU(_Activation):

@@ -7,10 +7,12 @@ from kdl.ops.ctc import *
 from kdl.ops.distance import pdist as pdist
 from kdl.ops.dropout import *
 from kdl.ops.embedding import *
+from kdl.ops.fractional_pool import *
 from kdl.ops.gemm import bilinear as bilinear
 from kdl.ops.gemm import linear as linear
 from kdl.ops.grid import *
 from kdl.ops.loss import *
+from kdl.ops.lp_pool import *
 from kdl.ops.margin import *
 from kdl.ops.norm import *
 from kdl.ops.pad import *
@@ -19,3 +21,4 @@ from kdl.ops.pool import *
 from kdl.ops.resample import *
 from kdl.ops.softmax import *
 from kdl.ops.sorting import one_hot as one_hot
+from kdl.ops.stochastic import *

@@ -1,11 +1,13 @@
-"""Pooling as layers: what they compute stands in kdl/ops/pool.py."""
+"""Pooling as layers: what they compute stands in kdl/ops/ pool.py, lp_pool.py and fractional_pool.py."""
+from kdl.errors import expect
 from kdl.nn import functional as F
 from kdl.nn.module import Module
 from kdl.ops.common import ints
 
 __all__ = ["AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d", "AdaptiveMaxPool1d", "AdaptiveMaxPool2d",
-           "AdaptiveMaxPool3d", "AvgPool1d", "AvgPool2d", "AvgPool3d", "MaxPool1d", "MaxPool2d", "MaxPool3d",
-           "MaxUnpool1d", "MaxUnpool2d", "MaxUnpool3d"]
+           "AdaptiveMaxPool3d", "AvgPool1d", "AvgPool2d", "AvgPool3d", "FractionalMaxPool2d", "FractionalMaxPool3d",
+           "LPPool1d", "LPPool2d", "LPPool3d", "MaxPool1d", "MaxPool2d", "MaxPool3d", "MaxUnpool1d", "MaxUnpool2d",
+           "MaxUnpool3d"]
 
 
 class _MaxPool(Module):
@@ -189,3 +191,74 @@ class AdaptiveMaxPool3d(_AdaptiveMaxPool):
 
     def forward(self, input):
         return F.adaptive_max_pool3d(input, self.output_size, self.return_indices)
+
+
+class _LPPool(Module):
+
+    def __init__(self, norm_type, kernel_size, stride=None, ceil_mode=False):
+        super().__init__()
+        self.norm_type, self.kernel_size, self.stride, self.ceil_mode = norm_type, kernel_size, stride, ceil_mode
+
+    def _pool(self, function, input):
+        return function(input, float(self.norm_type), self.kernel_size, self.stride, self.ceil_mode)
+
+    def extra_repr(self):
+        return (f"norm_type={self.norm_type}, kernel_size={self.kernel_size}, stride={self.stride}, "
+                f"ceil_mode={self.ceil_mode}")
+
+
+class LPPool1d(_LPPool):
+    """F.lp_pool1d over (N, C, L) or (C, L)."""
+
+    def forward(self, input):
+        return self._pool(F.lp_pool1d, input)
+
+
+class LPPool2d(_LPPool):
+    """F.lp_pool2d over (N, C, H, W) or (C, H, W)."""
+
+    def forward(self, input):
+        return self._pool(F.lp_pool2d, input)
+
+
+class LPPool3d(_LPPool):
+    """F.lp_pool3d over (N, C, D, H, W) or (C, D, H, W)."""
+
+    def forward(self, input):
+        return self._pool(F.lp_pool3d, input)
+
+
+class _FractionalMaxPool(Module):
+    n = None
+
+    def __init__(self, kernel_size, output_size=None, output_ratio=None, return_indices=False, _random_samples=None):
+        super().__init__()
+        name = type(self).__name__
+        expect((output_size is None) != (output_ratio is None), name, "one of output_size and output_ratio",
+               output_size=output_size, output_ratio=output_ratio)
+        self.kernel_size, self.return_indices = ints(name, "kernel_size", kernel_size, self.n), return_indices
+        self.output_size = None if output_size is None else ints(name, "output_size", output_size, self.n)
+        self.output_ratio = (output_ratio,) * self.n if isinstance(output_ratio, (int, float)) else output_ratio
+        expect(output_ratio is None or all(0 < ratio < 1 for ratio in self.output_ratio), name,
+               "output_ratio between 0 and 1", output_ratio=output_ratio)
+        self.register_buffer("_random_samples", _random_samples)
+
+    def _pool(self, function, input):
+        return function(input, self.kernel_size, self.output_size, self.output_ratio, self.return_indices,
+                        self._random_samples)
+
+
+class FractionalMaxPool2d(_FractionalMaxPool):
+    """F.fractional_max_pool2d over (N, C, H, W) or (C, H, W). Raises ValueError, TypeError."""
+    n = 2
+
+    def forward(self, input):
+        return self._pool(F.fractional_max_pool2d, input)
+
+
+class FractionalMaxPool3d(_FractionalMaxPool):
+    """F.fractional_max_pool3d over (N, C, D, H, W) or (C, D, H, W). Raises ValueError, TypeError."""
+    n = 3
+
+    def forward(self, input):
+        return self._pool(F.fractional_max_pool3d, input)
