@@ -1,8 +1,8 @@
 """Functions that draw random numbers and are differentiated for what was drawn: rrelu, gumbel_softmax.
 
 rrelu: y = x where x > 0, a x elsewhere, a uniform in [lower, upper) for every element, their mean in evaluation.
-gumbel_softmax: y = softmax((x + g) / tau), g = -log e e exponentially distributed: where x + g is largest is drawn from
-softmax(x). With `hard` y is that draw as a one-hot vector, and the gradient still that of the softmax.
+gumbel_softmax: y = softmax((x + g) / tau), g = -log e, e exponentially distributed: where x + g is largest is drawn
+from softmax(x). With `hard` y is that draw as a one-hot vector, and the gradient still that of the softmax.
 (Xu et al., 2015; Jang et al. and Maddison et al., 2017.)
 """
 import math
