@@ -1,4 +1,6 @@
 """Functions of users, with a ctx, and gradcheck."""
+import warnings
+
 import numpy as np
 import pytest
 
@@ -176,6 +178,31 @@ def test_a_function_may_return_a_tuple_of_one():
     y, = One()(x)
     y.sum().backward()
     np.testing.assert_array_equal(x.grad.numpy(), np.full(3, 2.0))
+
+
+def test_forward_and_backward_run_without_numpys_warnings():
+    class Log(Function):
+        def forward(self, x):
+            self.x = x
+            return np.log(x)
+
+        def backward(self, gy, wanted):
+            return gy / self.x
+    before = np.geterr()
+    x = kdl.zeros(2, requires_grad=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        y = Log()(x)
+        y.sum().backward()
+    np.testing.assert_array_equal(y.detach().numpy(), -np.inf)
+    np.testing.assert_array_equal(x.grad.numpy(), np.inf)
+
+    class Fails(Function):
+        def forward(self, x):
+            raise ArithmeticError
+    with pytest.raises(ArithmeticError):
+        Fails()(x)
+    assert np.geterr() == before
 
 
 # --- gradcheck ---

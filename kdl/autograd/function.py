@@ -7,13 +7,16 @@ import itertools
 import weakref
 
 import numpy as np
+from numpy import ndarray
 
 from kdl import kernels
 from kdl.autograd.mode import current, no_grad
+from kdl.autograd.quiet import IGNORED, reset_errors, set_errors
 from kdl.tensor import Handle, Tensor
 from kdl.types import FLOATS
 
 _numbers = itertools.count(1)
+_PLAIN = frozenset((int, float, bool, type(None)))
 
 
 class Function:
@@ -23,33 +26,42 @@ class Function:
     forward assigns to `self` is saved for backward. Backward gets the gradient of the output (where forward returned
     a tuple: a tuple, None standing for outputs without one) and `wanted`, one bool per input; it returns one array,
     or a tuple with an array or None per input. What it returns is fresh, a view, or gy itself: the tape copies where
-    it would alias. `self.k` is the kernel namespace of the inputs, `needs_input_grad` is known before forward.
+    it would alias. Both run without NumPy's warnings. `self.k` is the kernel namespace of the inputs,
+    `needs_input_grad` is known before forward.
     """
     __slots__ = ("__dict__", "edges", "k", "n_outputs", "needs_input_grad", "number", "returns_tuple", "taps",
                  "versions")
 
     def __call__(self, *inputs):
-        recording = current.enabled
-        arrays, needs = [], []
+        arrays, needs, host = [], [], True
         for x in inputs:
             if isinstance(x, Tensor):
-                arrays.append(x.array)
-                needs.append(recording and x._requires_grad)
+                array = x.array
+                if type(array) is not ndarray:
+                    host = False
+                arrays.append(array)
+                needs.append(x._requires_grad)
             else:
+                host = host and type(x) in _PLAIN
                 arrays.append(x)
                 needs.append(False)
-        self.k = kernels.of(*arrays)
-        self.needs_input_grad = needs = tuple(needs)
-        result = self.forward(*arrays)
+        self.k = kernels.of_host() if host else kernels.of(*arrays)
+        recorded = current.enabled and True in needs
+        self.needs_input_grad = tuple(needs) if recorded else (False,) * len(needs)
+        before = set_errors(IGNORED)
+        try:
+            result = self.forward(*arrays)
+        finally:
+            reset_errors(before)
         if type(result) is tuple:
             self.returns_tuple = True
             outputs = tuple([_wrap(array, inputs) for array in result])
-            if True in needs:
+            if recorded:
                 self._record(inputs, outputs)
             return outputs
         self.returns_tuple = False
         y = _wrap(result, inputs)
-        if True in needs:
+        if recorded:
             self._record(inputs, (y,))
         return y
 
@@ -67,9 +79,9 @@ class Function:
         self.edges, self.versions = edges, versions = [], []
         for x in inputs:
             if isinstance(x, Tensor):
-                version = x.version
+                version, node = x.version, x.grad_fn
                 versions.append((version, version[0], id(x.array)))
-                edges.append(edge_of(x) if x._requires_grad else None)
+                edges.append((node, x.output_index) if node is not None else x if x._requires_grad else None)
             else:
                 edges.append(None)
         for index, y in enumerate(outputs):
@@ -132,14 +144,19 @@ def as_array(value):
 
 def _wrap(array, inputs):
     """A tensor over what forward returned; one that shares memory with an input shares its version too."""
-    if type(array) is not np.ndarray:
+    if type(array) is not ndarray:
         array = as_array(array)
-    y = Tensor(array)
-    owner = array if array.base is None else array.base
-    for x in inputs:
-        if isinstance(x, Tensor) and (x.array is owner or x.array.base is owner):
-            y.version, y.is_view = x.version, True
-            break
+    y, owner = Tensor(array), array.base
+    if owner is None:
+        for x in inputs:
+            if isinstance(x, Tensor) and x.array is array:
+                y.version, y.is_view = x.version, True
+                break
+    else:
+        for x in inputs:
+            if isinstance(x, Tensor) and (x.array is owner or x.array.base is owner):
+                y.version, y.is_view = x.version, True
+                break
     return y
 
 

@@ -63,6 +63,7 @@ def families():
 
 _namespaces = {name: Namespace(name) for name in ("reference", "cpu", "cuda", "simt")}
 _host = ContextVar("host_kernels", default=_namespaces["cpu"])
+of_host = _host.get  # the namespace for host arrays
 
 
 def get(name):

@@ -15,7 +15,7 @@ import numpy as np
 from kdl import random, types
 from kdl.autograd import Function
 from kdl.errors import expect, expect_type
-from kdl.ops.common import floating, quiet, unbroadcast
+from kdl.ops.common import floating, unbroadcast
 from kdl.ops.creation import zeros
 from kdl.ops.dropout import _kept
 from kdl.ops.gemm import linear, product
@@ -196,7 +196,6 @@ class Attention(Function):
     def __init__(self, scale, causal, dropout, weights=False):
         self.scale, self.causal, self.p, self.weights = scale, causal, dropout, weights
 
-    @quiet
     def forward(self, q, k, v, mask):
         xp = self.k.xp
         if self.scale is None:
@@ -227,7 +226,6 @@ class Attention(Function):
         """m / (1 - p) times the array."""
         return array * self.kept * array.dtype.type(1 / (1 - self.p) if self.p < 1 else 0.0)
 
-    @quiet
     def backward(self, gy, wanted):
         q, k, v, probabilities = self.q, self.key, self.v, self.probabilities
         gy, gp = gy if self.weights else (gy, None)

@@ -7,6 +7,7 @@ import numpy as np
 
 from kdl import kernels, types
 from kdl.autograd.function import as_array
+from kdl.autograd.quiet import quiet
 from kdl.errors import expect, expect_type
 from kdl.ops.common import array_of
 from kdl.ops.elementwise import operator
@@ -21,7 +22,6 @@ from kdl.ops.pointwise import (
     operand,
     pointwise,
     publish,
-    quiet,
     row,
 )
 from kdl.tensor import Tensor, array_module, method

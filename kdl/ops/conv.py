@@ -18,7 +18,7 @@ not floating-point, ValueError for shapes and numbers that do not fit.
 """
 from kdl.autograd import Function
 from kdl.errors import expect, expect_type
-from kdl.ops.common import dense, empty, floating, ints, is_channels_last, laid_out, quiet
+from kdl.ops.common import dense, empty, floating, ints, is_channels_last, laid_out
 from kdl.ops.gemm import tf32
 
 __all__ = ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
@@ -139,14 +139,12 @@ class Convolution(Function):
             stride, padding, dilation = (1, *stride), (0, *padding), (1, *dilation)
         self.geometry = stride, padding, dilation, groups
 
-    @quiet
     def forward(self, x, w, b):
         x, w = self._lay_out(x, w)
         y = self._empty(x, w.shape[0])
         self._run("forward", x, w, None if b is None else dense(b), y)
         return y
 
-    @quiet
     def backward(self, gy, wanted):
         gy, gx, gw, gb = laid_out(gy, self.last), None, None, None
         if wanted[0]:
@@ -192,7 +190,6 @@ class Convolution(Function):
 
 
 class ConvolutionTranspose(Convolution):
-    @quiet
     def forward(self, x, w, b):
         x, w = self._lay_out(x, w)
         y = self._empty(x, w.shape[1] * self.groups)
@@ -201,7 +198,6 @@ class ConvolutionTranspose(Convolution):
             self.k.xp.add(y, b.reshape(-1, *(1,) * self.n), out=y)
         return y
 
-    @quiet
     def backward(self, gy, wanted):
         gy, gx, gw, gb = laid_out(gy, self.last), None, None, None
         if wanted[0]:

@@ -6,10 +6,11 @@ import numpy as np
 
 from kdl import types
 from kdl.autograd import Function
+from kdl.autograd.quiet import quiet
 from kdl.errors import expect, expect_type
 from kdl.kernels import cuda as cuda_kernels
 from kdl.ops.common import array_of, assign_, laid_out, unbroadcast
-from kdl.ops.pointwise import cast, check_broadcast, operand, quiet, untracked
+from kdl.ops.pointwise import cast, check_broadcast, operand, untracked
 from kdl.tensor import Tensor, array_module, method
 
 __all__ = ["clone"]
@@ -49,7 +50,6 @@ class Cast(Function):
     def __init__(self, dtype):
         self.dtype = dtype
 
-    @quiet
     def forward(self, x):
         self.before = x.dtype
         return self.k.xp.array(x, self.dtype)
@@ -231,7 +231,6 @@ def _write(array, value):
 class Overwrite(Function):
     """x, with every element replaced by that of y."""
 
-    @quiet
     def forward(self, x, y):
         self.x, self.y = (x.shape, x.dtype), (getattr(y, "shape", ()), getattr(y, "dtype", None))
         z = self.k.xp.empty_like(x)

@@ -9,7 +9,7 @@ import math
 from kdl import types
 from kdl.autograd import Function
 from kdl.errors import expect, expect_type
-from kdl.ops.common import array_of, dimension, floating, quiet
+from kdl.ops.common import array_of, dimension, floating
 from kdl.ops.gemm import product
 from kdl.ops.join import stack
 from kdl.ops.reduce import norm
@@ -47,7 +47,6 @@ _MODES = {"use_mm_for_euclid_dist_if_necessary": _MANY, "use_mm_for_euclid_dist"
 class Euclidean(Function):
     """d_ij = |x_i - y_j|; with h = gd / d, gx_i = x_i sum_j h_ij - sum_j h_ij y_j, and gy the same transposed."""
 
-    @quiet
     def forward(self, x, y):
         xp = self.k.xp
         self.dtype = x.dtype
@@ -57,7 +56,6 @@ class Euclidean(Function):
         self.d = xp.sqrt(xp.maximum(squares - 2 * self._product(x, y.swapaxes(-1, -2)), 0))
         return self.d.astype(self.dtype, copy=False)
 
-    @quiet
     def backward(self, gd, wanted):
         x, y, d = self.x, self.y, self.d
         h = self.k.xp.where(d == 0, 0, gd / d).astype(d.dtype)

@@ -10,10 +10,10 @@ from typing import NamedTuple
 from kdl import types
 from kdl.autograd import Function
 from kdl.autograd.function import as_array
+from kdl.autograd.quiet import quiet
 from kdl.errors import expect, expect_type
 from kdl.ops.common import array_of, dimension
 from kdl.ops.compare import maximum, minimum
-from kdl.ops.pointwise import quiet
 from kdl.ops.reduce import Reduction, axes_of, count_of, reduced
 from kdl.tensor import Tensor, array_module, method
 
@@ -193,7 +193,6 @@ class NanMedian(Max):
 class Along(Function):
     """y = x[index] along an axis; gx is gy at the index and 0 elsewhere."""
 
-    __call__ = quiet(Function.__call__)
 
     def __init__(self, axis, keepdim):
         self.axis, self.keepdim = axis, keepdim

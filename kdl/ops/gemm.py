@@ -20,7 +20,7 @@ import numpy as np
 from kdl import types
 from kdl.autograd import Function
 from kdl.errors import describe, expect, expect_type
-from kdl.ops.common import assign_, like, quiet, unbroadcast
+from kdl.ops.common import assign_, like, unbroadcast
 from kdl.tensor import Tensor, method
 
 __all__ = ["addmm", "baddbmm", "bilinear", "bmm", "dot", "get_float32_matmul_precision", "linear", "matmul", "mm", "mv",
@@ -52,9 +52,10 @@ def tf32():
 def matmul(input, other):
     """input other, for (..., M, K) or (K) and (..., K, N) or (K): the product of matrices or vectors."""
     a, b = _shapes("matmul", input=input, other=other)
-    expect(a and b, "matmul", "operands with at least one dimension", input=input, other=other)
-    expect(a[-1] == b[-2 if len(b) > 1 else 0], "matmul", "input.shape[-1] == other.shape[-2] (or its length)",
-           input=input, other=other)
+    if not (a and b):
+        expect(False, "matmul", "operands with at least one dimension", input=input, other=other)
+    if a[-1] != b[-2 if len(b) > 1 else 0]:
+        expect(False, "matmul", "input.shape[-1] == other.shape[-2] (or its length)", input=input, other=other)
     if len(a) > 2 and len(b) > 2:
         expect(all(m == n or m == 1 or n == 1 for m, n in zip(a[-3::-1], b[-3::-1])), "matmul",
                "batch dimensions that broadcast", input=input, other=other)
@@ -174,10 +175,10 @@ def bilinear(input1, input2, weight, bias=None):
 # --- arguments ---
 def _linear(function, input, weight, bias):
     x, w, *_ = _shapes("linear", input=input, weight=weight, bias=bias)
-    expect(len(x) > 0 and len(w) in (1, 2) and x[-1] == w[-1], "linear",
-           "input (..., K) and weight (N, K) or (K)", input=input, weight=weight)
-    expect(bias is None or bias.array.shape == w[:-1], "linear", "bias.shape == weight.shape[:-1]", bias=bias,
-           weight=weight)
+    if not (x and len(w) in (1, 2) and x[-1] == w[-1]):
+        expect(False, "linear", "input (..., K) and weight (N, K) or (K)", input=input, weight=weight)
+    if bias is not None and bias.array.shape != w[:-1]:
+        expect(False, "linear", "bias.shape == weight.shape[:-1]", bias=bias, weight=weight)
     return function(input, weight, bias)
 
 
@@ -189,12 +190,14 @@ def _shapes(op, **tensors):
             if x is None and name == "bias":
                 continue
             raise TypeError(f"{op}: expected {name} to be a Tensor, got {type(x).__name__}; use kdl.tensor(...)")
-        if dtype is None:
-            dtype = x.array.dtype
-        if x.array.dtype != dtype or dtype == types.boolean:
-            dtypes = {name: x.dtype for name, x in tensors.items() if isinstance(x, Tensor)}
-            raise TypeError(f"{op}: expected tensors of one dtype other than bool, got {describe(dtypes)}")
-        shapes.append(x.array.shape)
+        array = x.array
+        if array.dtype is not dtype:
+            if dtype is None:
+                dtype = array.dtype
+            if array.dtype != dtype or dtype == types.boolean:
+                dtypes = {name: x.dtype for name, x in tensors.items() if isinstance(x, Tensor)}
+                raise TypeError(f"{op}: expected tensors of one dtype other than bool, got {describe(dtypes)}")
+        shapes.append(array.shape)
     return shapes
 
 
@@ -214,7 +217,6 @@ def weighted_sum(op, input, product, beta, alpha):
 
 # --- Functions ---
 class MatMul(Function):
-    @quiet
     def forward(self, a, b):
         self.shapes = a.shape, b.shape
         self.a = a if self.needs_input_grad[1] else None
@@ -224,7 +226,6 @@ class MatMul(Function):
             return y
         return y.reshape(y.shape[:-2] + a.shape[-2:-1] + (b.shape[-1:] if b.ndim > 1 else ()))
 
-    @quiet
     def backward(self, gy, wanted):
         a_shape, b_shape = self.shapes
         if len(b_shape) == 1:
@@ -249,28 +250,28 @@ class Linear(Function):
     def __init__(self, relu=False):
         self.relu = relu
 
-    @quiet
     def forward(self, x, w, b):
         self.shapes = x.shape, w.shape
         self.x = x if self.needs_input_grad[1] else None
         self.w = w if self.needs_input_grad[0] else None
-        x, w = _regular(_folded(x), self.k), _regular(_as_row(w), self.k)
-        y = self.k.empty(self.shapes[0][:-1] + self.shapes[1][:-1], x.dtype)
-        self.k.linear_forward(x, w, None if b is None else b.reshape(-1), y.reshape(len(x), len(w)), self.relu,
-                              tf32())
+        k = self.k
+        x, w = _regular(_folded(x), k), _regular(_as_row(w), k)
+        y = k.empty(self.shapes[0][:-1] + self.shapes[1][:-1], x.dtype)
+        k.linear_forward(x, w, b if b is None else b.reshape(-1), y if y.ndim == 2 else y.reshape(len(x), len(w)),
+                         self.relu, tf32())
         self.y = y if self.relu else None
         return y
 
-    @quiet
     def backward(self, gy, wanted):
         x_shape, w_shape = self.shapes
         if self.relu:
             clipped, gy = gy, self.k.xp.empty_like(self.y)
             self.k.relu_backward(self.y, like(clipped, self.y), gy)
-        gy = gy.reshape(prod(x_shape[:-1]), prod(w_shape[:-1]))
+        if not gy.ndim == len(x_shape) == len(w_shape) == 2:
+            gy = gy.reshape(prod(x_shape[:-1]), prod(w_shape[:-1]))
         gx = gw = gb = None
         if wanted[0]:
-            gx = product(self.k, gy, _as_row(self.w)).reshape(x_shape)
+            gx = _shaped(product(self.k, gy, _as_row(self.w)), x_shape)
         if wanted[1]:
             gw = _shaped(product(self.k, gy.T, _folded(self.x)), w_shape)
         if wanted[2]:
@@ -291,7 +292,11 @@ def product(k, a, b):
     if a.ndim > 2 and b.ndim == 2 and a.flags.c_contiguous:
         return product(k, _folded(a), b).reshape(*a.shape[:-1], b.shape[-1])
     a, b = _regular(a, k), _regular(b, k)
-    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2]) if a.ndim > 2 or b.ndim > 2 else ()
+    if a.ndim == b.ndim == 2:
+        y = k.empty((a.shape[0], b.shape[1]), a.dtype)
+        k.matmul_forward(a, b, y, tf32())
+        return y
+    batch = a.shape[:-2] if a.shape[:-2] == b.shape[:-2] else np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     y = k.empty((*batch, a.shape[-2], b.shape[-1]), a.dtype)
     if len(batch) <= 2:
         k.matmul_forward(a, b, y, tf32())

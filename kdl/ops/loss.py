@@ -9,7 +9,7 @@ import math
 from kdl import types
 from kdl.autograd import Function
 from kdl.errors import expect, expect_type
-from kdl.ops.common import array_of, floating, quiet, unbroadcast
+from kdl.ops.common import array_of, floating, unbroadcast
 from kdl.ops.pointwise import Rule, apply
 from kdl.ops.reduce import mean
 from kdl.ops.reduce import sum as sum_of
@@ -212,7 +212,6 @@ def _weighted(loss, weight, reduction):
 
 class Loss(Function):
     """A Function whose result is reduced by its `reduction`; the mean divides by `divisor`, which forward sets."""
-    __call__ = quiet(Function.__call__)
 
     def __init__(self, reduction):
         self.reduction = reduction

@@ -11,7 +11,7 @@ from kdl.autograd import Function
 from kdl.errors import expect, expect_type
 from kdl.ops.common import array_of, dimension, unbroadcast
 from kdl.ops.indexing import add_at, getitem, reduce_at, setitem
-from kdl.ops.pointwise import in_place, quiet
+from kdl.ops.pointwise import in_place
 from kdl.ops.select import along_positions, check_mask, slices
 from kdl.tensor import Tensor, array_module, method
 
@@ -192,7 +192,6 @@ class ScatterReduce(Function):
     def __init__(self, reduce, include_self):
         self.reduce, self.include_self = reduce, include_self
 
-    @quiet
     def forward(self, x, positions, s):
         xp, reduce = self.k.xp, self.reduce
         self.x, self.positions, self.s = x, positions, s
@@ -210,7 +209,6 @@ class ScatterReduce(Function):
         self.y = y
         return y
 
-    @quiet
     def backward(self, gy, wanted):
         xp, x, s, positions = self.k.xp, self.x, self.s, self.positions.reshape(self.s.shape)
         counts = xp.full(x.shape, True, types.boolean) if self.include_self else self.count == 0

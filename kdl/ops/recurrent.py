@@ -25,7 +25,7 @@ import numpy as np
 
 from kdl.autograd import Function
 from kdl.errors import expect, expect_type
-from kdl.ops.common import floating, quiet
+from kdl.ops.common import floating
 from kdl.ops.dropout import dropout as drop
 from kdl.ops.gemm import linear, product
 from kdl.ops.join import cat, stack
@@ -221,7 +221,6 @@ class Recurrent(Function):
 
 
 class RNN(Recurrent):
-    @quiet
     def forward(self, x, w, b, h0):
         self.shape, rows = x.shape, self.rows(x)
         w, b, self.h0 = self.dense(w, b, h0)
@@ -230,7 +229,6 @@ class RNN(Recurrent):
         self.k.rnn_forward(rows, w, b, self.h0, self.y, hn, self.sizes, self.reverse, self.op == "rnn_relu")
         return self.y.reshape(*x.shape[:-1], w.shape[1]), hn
 
-    @quiet
     def backward(self, grads, wanted):
         gy, ghn = self.incoming(grads)
         gx, gh0 = self.k.xp.empty_like(self.y), self.k.xp.empty_like(self.h0)
@@ -239,7 +237,6 @@ class RNN(Recurrent):
 
 
 class GRU(Recurrent):
-    @quiet
     def forward(self, x, w, b, h0):
         self.shape, rows, H = x.shape, self.rows(x), w.shape[1]
         w, b, self.h0 = self.dense(w, b, h0)
@@ -248,7 +245,6 @@ class GRU(Recurrent):
         self.k.gru_forward(rows, w, b, self.h0, self.gates, self.y, hn, self.sizes, self.reverse)
         return self.y.reshape(*x.shape[:-1], H), hn
 
-    @quiet
     def backward(self, grads, wanted):
         gy, ghn = self.incoming(grads)
         gx, gs = self.empties(self.y, *[3 * self.y.shape[1]] * 2)
@@ -258,7 +254,6 @@ class GRU(Recurrent):
 
 
 class LSTM(Recurrent):
-    @quiet
     def forward(self, x, w, b, h0, c0, project=None):
         self.shape, rows, (H, P) = x.shape, self.rows(x), (w.shape[0] // 4, w.shape[1])
         w, b, self.h0, self.c0, self.project = self.dense(w, b, h0, c0, project)
@@ -268,7 +263,6 @@ class LSTM(Recurrent):
                             self.reverse)
         return self.y.reshape(*x.shape[:-1], P), hn, cn
 
-    @quiet
     def backward(self, grads, wanted):
         gy, ghn, gcn = self.incoming(grads)
         gx, gh0, gc0 = [self.k.xp.empty_like(a) for a in (self.gates, self.h0, self.c0)]

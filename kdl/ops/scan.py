@@ -5,8 +5,9 @@ are accumulated in int64. The maths of each gradient stands at its Function.
 """
 from kdl import types
 from kdl.autograd import Function
+from kdl.autograd.quiet import quiet
 from kdl.errors import expect, expect_type
-from kdl.ops.common import accumulated, array_of, dimension, quiet
+from kdl.ops.common import accumulated, array_of, dimension
 from kdl.ops.compare import logical_xor
 from kdl.ops.extremum import Selection
 from kdl.ops.join import cat
@@ -29,6 +30,18 @@ def cumsum(input, dim, *, dtype=None):
 def cumprod(input, dim, *, dtype=None):
     """y_i = x_0 ... x_i along the dimension. Raises IndexError for a dimension out of range."""
     return _running("cumprod", CumProd, input, dim, dtype)
+
+
+@method
+def cumsum_(input, dim, *, dtype=None):
+    """In-place `cumsum`."""
+    return assign_(input, cumsum(input, dim, dtype=dtype).to(input.dtype))
+
+
+@method
+def cumprod_(input, dim, *, dtype=None):
+    """In-place `cumprod`."""
+    return assign_(input, cumprod(input, dim, dtype=dtype).to(input.dtype))
 
 
 def _running(op, function, input, dim, dtype):
@@ -134,7 +147,6 @@ class CumSum(Function):
     def __init__(self, axis):
         self.axis = axis
 
-    @quiet
     def forward(self, x):
         return x.cumsum(self.axis).reshape(x.shape)
 
@@ -145,7 +157,6 @@ class CumSum(Function):
 class CumProd(CumSum):
     """gx_i = (gy_i y_i + ... + gy_n y_n) / x_i up to the first 0 of a row (there as if it were 1), and 0 after."""
 
-    @quiet
     def forward(self, x):
         self.x = x
         return x.cumprod(self.axis).reshape(x.shape)
@@ -168,7 +179,6 @@ def _sum_from(xp, array, axis):
 class LogCumSumExp(CumSum):
     """gx_i = the sum over j >= i of gy_j e^(x_i - y_j); positive and negative gy apart, in logarithms."""
 
-    @quiet
     def forward(self, x):
         self.x = x
         self.y = self.accumulated(x)
@@ -177,7 +187,6 @@ class LogCumSumExp(CumSum):
     def accumulated(self, x):
         return accumulated(self.k.xp, "logaddexp", x, self.axis) if x.ndim and x.size else x.copy()
 
-    @quiet
     def backward(self, gy, wanted):
         xp, x = self.k.xp, self.x
         if not x.ndim:

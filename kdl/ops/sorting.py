@@ -8,8 +8,9 @@ import math
 import numpy as np
 
 from kdl import types
+from kdl.autograd.quiet import quiet
 from kdl.errors import expect, expect_type
-from kdl.ops.common import accumulated, array_of, dimension, quiet
+from kdl.ops.common import accumulated, array_of, dimension
 from kdl.ops.extremum import Selection
 from kdl.ops.select import gather, number_in, positions_in
 from kdl.tensor import Tensor, array_module, method

@@ -11,7 +11,7 @@ from kdl.errors import expect, expect_type
 from kdl.ops.common import array_of, dense
 from kdl.ops.elementwise import mul
 from kdl.ops.maths import exp2
-from kdl.ops.pointwise import Pointwise, Rule, apply, pointwise, publish, quiet, zero
+from kdl.ops.pointwise import Pointwise, Rule, apply, pointwise, publish, zero
 from kdl.tensor import Tensor, method
 
 __all__ = ["digamma", "erfinv", "frexp", "ldexp", "lgamma", "logaddexp2", "logit", "mvlgamma", "polygamma", "sinc"]
@@ -139,7 +139,6 @@ class ErfInv(Function):
     """Halley's method for erf(x) = |y|, or erfc(x) = 1 - |y| where that is smaller, from Winitzki's 2008 estimate."""
     steps = 4
 
-    @quiet
     def forward(self, y):
         xp, y = self.k.xp, dense(y)
         size, rest = xp.abs(y), 1 - xp.abs(y)
@@ -157,7 +156,6 @@ class ErfInv(Function):
         self.x = xp.where(rest < 0, xp.nan, xp.copysign(x, y)).astype(y.dtype)
         return self.x
 
-    @quiet
     def backward(self, gx, wanted):
         return gx * (math.sqrt(math.pi) / 2) * self.k.xp.exp(self.x * self.x)
 

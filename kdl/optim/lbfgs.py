@@ -4,8 +4,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from kdl.autograd import enable_grad
+from kdl.autograd.quiet import quiet
 from kdl.errors import expect
-from kdl.ops.common import quiet
 from kdl.optim.optimizer import Optimizer
 from kdl.tensor import Tensor, array_module
 

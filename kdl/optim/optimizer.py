@@ -4,8 +4,9 @@ from numbers import Real
 
 from kdl import kernels
 from kdl.autograd import enable_grad
+from kdl.autograd.quiet import quiet
 from kdl.errors import expect, expect_type
-from kdl.ops.common import dense, like, quiet
+from kdl.ops.common import dense, like
 from kdl.tensor import Tensor, array_module
 
 _IGNORED = ("foreach", "fused", "capturable")  # torch's choices between its own implementations

@@ -37,6 +37,10 @@ class _OneThread:
     def __init__(self):
         self.lock, self.inside, self.before = Lock(), 0, 0
 
+    def needless(self):
+        """Whether OpenBLAS uses one thread anyway, and nobody inside will change that."""
+        return self.inside == 0 and _openblas() is not None and _openblas()[0]() == 1
+
     def __enter__(self):
         with self.lock:
             self.inside += 1
@@ -90,6 +94,13 @@ def _share(function, items, multiplications):
 
 def _matmul(a, b, y):
     """y = a b, for (..., M, K) and (..., K, N); leading dimensions broadcast."""
+    if y.ndim == 2:
+        if _one_thread.needless() or a.shape[0] * a.shape[1] * b.shape[1] >= _LARGE:
+            np.dot(a, b, y)  # which takes 0.4 us less than np.matmul
+        else:
+            with _one_thread:
+                np.dot(a, b, y)
+        return
     each, products = a.shape[-2] * a.shape[-1] * b.shape[-1], prod(y.shape[:-2])
     if each >= _LARGE:
         np.matmul(a, b, out=y)

@@ -1,8 +1,8 @@
 """What is done to the gradients or parameters of a network as a whole."""
 import numpy as np
 
+from kdl.autograd.quiet import quiet
 from kdl.errors import expect
-from kdl.ops.common import quiet
 from kdl.tensor import Tensor, array_module
 
 __all__ = ["clip_grad_norm_", "clip_grad_value_", "parameters_to_vector", "vector_to_parameters"]
