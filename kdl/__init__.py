@@ -42,3 +42,11 @@ half, float, double = float16, float32, float64
 short, int, long = int16, int32, int64
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name):
+    """kdl.onnx, imported when it is first used: it needs the onnx package."""
+    if name == "onnx":
+        from importlib import import_module
+        return import_module("kdl.onnx")
+    raise AttributeError(f"module 'kdl' has no attribute {name!r}")
