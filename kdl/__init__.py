@@ -1,6 +1,11 @@
 """kdl: a deep-learning layer library on hand-written kernels, for NumPy and CuPy arrays, with torch's names."""
+from math import e, inf, nan, pi
+
+from numpy import dtype, newaxis
+
 from kdl import autograd, kernels
-from kdl.autograd import enable_grad, grad, is_grad_enabled, no_grad, set_grad_enabled
+from kdl.autograd import (enable_grad, grad, inference_mode, is_grad_enabled, is_inference_mode_enabled, no_grad,
+                          set_grad_enabled)
 from kdl.kernels import explain
 from kdl.ops.activation import (celu, celu_, hardshrink, prelu, relu, relu_, selu, selu_, sigmoid, sigmoid_, tanh,
                                 tanh_, threshold, threshold_)
@@ -28,18 +33,25 @@ from kdl.ops.softmax import log_softmax, softmax
 from kdl.ops.sorting import *
 from kdl.ops.special import *
 from kdl.ops.stochastic import rrelu, rrelu_
+from kdl.ops.typed import *
 from kdl.random import *
 from kdl.serialization import load, save
-from kdl.tensor import Size, Tensor
-from kdl.types import (bfloat16, boolean as bool, channels_last, channels_last_3d, contiguous_format, device, float16,
-                       float32, float64, get_default_dtype, int8, int16, int32, int64, preserve_format, promote_types,
-                       result_type, set_default_dtype, uint8)
-from kdl import cuda, data, nn, optim, torch, utils
+from kdl.tensor import Size, Tensor, set_printoptions
+from kdl.types import (MemoryFormat as memory_format, bfloat16, boolean as bool, channels_last, channels_last_3d,
+                       contiguous_format, device, finfo, float16, float32, float64, get_default_dtype, iinfo, int8,
+                       int16, int32, int64, preserve_format, promote_types, result_type, set_default_dtype, uint8)
+from kdl import backends, cuda, data, linalg, nn, optim, torch, utils
+from kdl.backends import are_deterministic_algorithms_enabled, use_deterministic_algorithms
+from kdl.nn.functional import (adaptive_avg_pool1d, avg_pool1d, bilinear, channel_shuffle, conv1d, conv2d, conv3d,
+                               conv_transpose1d, conv_transpose2d, conv_transpose3d, cosine_similarity, group_norm,
+                               layer_norm, max_pool1d, max_pool1d_with_indices, max_pool2d, max_pool3d,
+                               pairwise_distance, pixel_shuffle, pixel_unshuffle, rms_norm)
 from kdl.torch import from_torch, to_torch
 from kdl.utils.summary import summary
 
 half, float, double = float16, float32, float64
 short, int, long = int16, int32, int64
+ger = outer
 
 __version__ = "0.1.0"
 

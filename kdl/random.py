@@ -17,9 +17,9 @@ from kdl.ops.creation import leaf
 from kdl.ops.sorting import count_not_above
 from kdl.tensor import Tensor, method
 
-__all__ = ["Generator", "bernoulli", "default_generator", "get_rng_state", "initial_seed", "manual_seed", "multinomial",
-           "normal", "rand", "rand_like", "randint", "randint_like", "randn", "randn_like", "randperm", "seed",
-           "set_rng_state"]
+__all__ = ["Generator", "bernoulli", "default_generator", "get_rng_state", "initial_seed", "manual_seed",
+           "multinomial", "normal", "poisson", "rand", "rand_like", "randint", "randint_like", "randn", "randn_like",
+           "randperm", "seed", "set_rng_state"]
 
 
 # --- generators ---
@@ -258,6 +258,18 @@ def bernoulli(input, p=None, *, generator=None):
     return _like(input, _bernoulli(_rng("bernoulli", generator), array.shape, host).astype(array.dtype), None, False)
 
 
+def poisson(input, generator=None):
+    """Numbers of the Poisson distribution with the rate in each element, in the input's dtype; not differentiated.
+
+    Raises ValueError for a negative rate, TypeError for integers.
+    """
+    array = array_of("poisson", input)
+    _floating("poisson", array.dtype)
+    rates = input.detach().cpu().array.astype(np.float64)
+    expect(np.all(rates >= 0), "poisson", "rates of at least 0", input=input)
+    return _like(input, _rng("poisson", generator).poisson(rates).astype(array.dtype), None, False)
+
+
 def _bernoulli(rng, shape, p):
     p = p.array if isinstance(p, Tensor) else p
     expect(np.all((p >= 0) & (p <= 1)), "bernoulli", "probabilities in [0, 1]", p=p)
@@ -321,6 +333,29 @@ def exponential_(input, lambd=1.0, *, generator=None):
     def numbers(rng, shape, dtype):
         return rng.standard_exponential(shape, np.float64 if dtype == types.float64 else np.float32) / lambd
     return _fill("exponential_", input, generator, numbers)
+
+
+@method
+def log_normal_(input, mean=1.0, std=2.0, *, generator=None):
+    """Fill with e^z, z normal. Raises ValueError unless std > 0, TypeError for integers."""
+    expect(std > 0, "log_normal_", "std > 0", std=std)
+    return _fill("log_normal_", input, generator,
+                 lambda rng, shape, dtype: np.exp(_standard_normal(rng, shape, dtype) * dtype.type(std)
+                                                  + dtype.type(mean)))
+
+
+@method
+def cauchy_(input, median=0.0, sigma=1.0, *, generator=None):
+    """Fill with numbers of density sigma / (pi (sigma^2 + (x - median)^2)). Raises ValueError, TypeError."""
+    expect(sigma > 0, "cauchy_", "sigma > 0", sigma=sigma)
+    return _fill("cauchy_", input, generator, lambda rng, shape, dtype: rng.standard_cauchy(shape) * sigma + median)
+
+
+@method
+def geometric_(input, p, *, generator=None):
+    """Fill with how many trials a success of probability p takes. Raises ValueError unless 0 < p < 1."""
+    expect(0 < p < 1, "geometric_", "0 < p < 1", p=p)
+    return _fill("geometric_", input, generator, lambda rng, shape, dtype: rng.geometric(p, shape), any_dtype=True)
 
 
 @method

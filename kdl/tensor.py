@@ -4,6 +4,7 @@ This file holds what a tensor is. What can be done with one stands in `kdl/ops/`
 method says so itself with `@method`.
 """
 import itertools
+import sys
 from operator import attrgetter
 
 import numpy as np
@@ -57,6 +58,10 @@ class Tensor:
         return not isinstance(self.array, np.ndarray)
 
     @property
+    def is_cpu(self):
+        return isinstance(self.array, np.ndarray)
+
+    @property
     def is_leaf(self):
         return self.grad_fn is None
 
@@ -76,9 +81,21 @@ class Tensor:
         """The number of dimensions."""
         return self.array.ndim
 
+    ndimension = dim
+
     def numel(self):
         """The number of elements."""
         return self.array.size
+
+    nelement = numel
+
+    def data_ptr(self):
+        """The address of the first element."""
+        return self.array.ctypes.data if self.is_cpu else self.array.data.ptr
+
+    def get_device(self):
+        """The number of the GPU; -1 for the CPU."""
+        return -1 if self.is_cpu else self.array.device.id
 
     def element_size(self):
         """Bytes per element."""
@@ -92,6 +109,30 @@ class Tensor:
     def is_floating_point(self):
         """Whether the dtype is float16, bfloat16, float32 or float64."""
         return types.is_floating(self.array.dtype)
+
+    def is_signed(self):
+        """Whether the dtype holds negative numbers."""
+        return self.array.dtype not in (types.uint8, types.boolean)
+
+    def is_complex(self):
+        """False: there are no complex tensors."""
+        return False
+
+    def is_same_size(self, other):
+        """Whether both have the same shape."""
+        return self.array.shape == other.array.shape
+
+    def is_nonzero(self):
+        """Whether the one element is not 0. Raises RuntimeError when there is not exactly one."""
+        return bool(self)
+
+    def pin_memory(self, device=None):
+        """The tensor itself: copies to a GPU do not need it."""
+        return self
+
+    def is_pinned(self, device=None):
+        """False: memory is never pinned."""
+        return False
 
     def is_contiguous(self, memory_format=types.contiguous_format):
         """Whether the elements lie in memory in the order of the format."""
@@ -231,7 +272,7 @@ class Tensor:
 
     def __repr__(self):
         host = self.array if isinstance(self.array, np.ndarray) else self.array.get()
-        body = np.array2string(host, separator=", ", prefix="tensor(", precision=4, threshold=1000)
+        body = np.array2string(host, separator=", ", prefix="tensor(", **_PRINT)
         notes = [body]
         if self.dtype not in (types.get_default_dtype(), types.int64, types.boolean):
             notes.append(f"dtype={self.dtype}")
@@ -324,4 +365,23 @@ def _rebuild(cls, array, requires_grad):
     return tensor
 
 
+def set_printoptions(precision=None, threshold=None, edgeitems=None, linewidth=None, profile=None, sci_mode=None):
+    """How tensors are shown: digits after the point, the size from which on only `edgeitems` at each end are, columns.
+
+    `profile` is "default", "short" (2 digits) or "full" (everything); sci_mode False avoids powers of ten. Raises
+    ValueError.
+    """
+    if profile is not None:
+        if profile not in _PROFILES:
+            raise ValueError(f"set_printoptions: expected profile one of {', '.join(_PROFILES)}, got {profile!r}")
+        _PRINT.update(_PROFILES[profile])
+    given = {"precision": precision, "threshold": threshold, "edgeitems": edgeitems, "max_line_width": linewidth}
+    _PRINT.update({name: value for name, value in given.items() if value is not None})
+    _PRINT["suppress_small"] = None if sci_mode is None else not sci_mode
+
+
 _CPU = types.device("cpu")
+_PROFILES = {"default": {"precision": 4, "threshold": 1000, "edgeitems": 3, "max_line_width": None},
+             "short": {"precision": 2, "threshold": 1000, "edgeitems": 2, "max_line_width": None},
+             "full": {"precision": 4, "threshold": sys.maxsize, "edgeitems": 3, "max_line_width": None}}
+_PRINT = {**_PROFILES["default"], "suppress_small": None}

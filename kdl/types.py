@@ -128,6 +128,42 @@ def result_type(*operands):
     return result
 
 
+class finfo:
+    """What a floating-point dtype, by default the default one, can hold: eps, max, min, tiny, resolution, bits.
+
+    Raises TypeError for other dtypes.
+    """
+
+    def __init__(self, type=None):
+        dtype = _default_dtype if type is None else as_dtype(type)
+        if dtype not in FLOATS:
+            raise TypeError(f"finfo: expected a floating-point dtype, got {dtype}; use iinfo")
+        limits = ml_dtypes.finfo(dtype)
+        self.dtype, self.bits, self.eps = dtype.name, limits.bits, float(limits.eps)
+        self.max, self.min = float(limits.max), float(limits.min)
+        self.resolution = float(f"1e-{limits.precision}")
+        self.tiny = self.smallest_normal = float(limits.smallest_normal)
+
+    def __repr__(self):
+        shown = [f"{name}={getattr(self, name):g}" for name in ("resolution", "min", "max", "eps", "smallest_normal",
+                                                               "tiny")]
+        return f"finfo({', '.join(shown)}, dtype={self.dtype})"
+
+
+class iinfo:
+    """What an integer dtype can hold: min, max, bits. Raises TypeError for other dtypes."""
+
+    def __init__(self, type):
+        dtype = as_dtype(type)
+        if dtype not in _INTEGERS:
+            raise TypeError(f"iinfo: expected an integer dtype, got {dtype}")
+        limits = np.iinfo(dtype)
+        self.dtype, self.bits, self.min, self.max = dtype.name, limits.bits, int(limits.min), int(limits.max)
+
+    def __repr__(self):
+        return f"iinfo(min={self.min}, max={self.max}, dtype={self.dtype})"
+
+
 class MemoryFormat:
     """The order of a 4-D or 5-D tensor's elements in memory; the shape is always (N, C, ...)."""
 

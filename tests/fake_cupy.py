@@ -195,7 +195,7 @@ def _hosts(value):
 
 def _wrapped(value):
     if isinstance(value, (tuple, list)):
-        return type(value)(map(_wrapped, value))
+        return (list if isinstance(value, list) else tuple)(map(_wrapped, value))  # CuPy has no named tuples
     return ndarray(np.asarray(value)) if isinstance(value, (np.ndarray, np.generic)) else value
 
 

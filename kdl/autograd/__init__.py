@@ -6,8 +6,9 @@ with finite differences.
 """
 from kdl.autograd.check import gradcheck
 from kdl.autograd.function import Function
-from kdl.autograd.mode import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
+from kdl.autograd.mode import enable_grad, inference_mode, is_grad_enabled, is_inference_mode_enabled, no_grad
+from kdl.autograd.mode import set_grad_enabled as set_grad_enabled
 from kdl.autograd.walk import backward, grad
 
-__all__ = ["Function", "backward", "enable_grad", "grad", "gradcheck", "is_grad_enabled", "no_grad",
-           "set_grad_enabled"]
+__all__ = ["Function", "backward", "enable_grad", "grad", "gradcheck", "inference_mode", "is_grad_enabled",
+           "is_inference_mode_enabled", "no_grad", "set_grad_enabled"]

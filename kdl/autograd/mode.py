@@ -6,6 +6,7 @@ from functools import wraps
 
 class _Mode(threading.local):
     enabled = True
+    inference = False
 
 
 current = _Mode()
@@ -14,6 +15,11 @@ current = _Mode()
 def is_grad_enabled():
     """Whether operations are being recorded in this thread."""
     return current.enabled
+
+
+def is_inference_mode_enabled():
+    """Whether this thread is inside `inference_mode`."""
+    return current.inference
 
 
 class _Switch:
@@ -31,13 +37,17 @@ class _Switch:
     def __exit__(self, *exception):
         current.enabled = self.before.pop()
 
+    def copy(self):
+        """A switch of its own for one call of a decorated function."""
+        return _Switch(self.mode)
+
     def __call__(self, function):
         if inspect.isgeneratorfunction(function):
             return self._generator(function)
 
         @wraps(function)
         def wrapped(*args, **kwargs):
-            with _Switch(self.mode):
+            with self.copy():
                 return function(*args, **kwargs)
         return wrapped
 
@@ -49,14 +59,14 @@ class _Switch:
             resume, value = generator.send, None
             while True:
                 try:
-                    with _Switch(self.mode):
+                    with self.copy():
                         value = resume(value)
                 except StopIteration as stop:
                     return stop.value
                 try:
                     value, resume = (yield value), generator.send
                 except GeneratorExit:
-                    with _Switch(self.mode):
+                    with self.copy():
                         generator.close()
                     raise
                 except BaseException as error:
@@ -99,3 +109,28 @@ class set_grad_enabled(_Switch):
     def __call__(self, function):
         current.enabled = self.before[0]
         return super().__call__(function)
+
+
+class inference_mode(_Switch):
+    """The same as `no_grad`, a context manager or a decorator; `inference_mode(False)` records, even within it.
+
+    What is computed inside can be used afterwards like any tensor.
+    """
+
+    def __new__(cls, mode=True):
+        return super().__new__(cls) if isinstance(mode, bool) else cls()(mode)
+
+    def __init__(self, mode=True):
+        super().__init__(not mode)
+
+    def __enter__(self):
+        self.before.append(current.inference)
+        current.inference = not self.mode
+        return super().__enter__()
+
+    def __exit__(self, *exception):
+        super().__exit__(*exception)
+        current.inference = self.before.pop()
+
+    def copy(self):
+        return inference_mode(not self.mode)

@@ -15,9 +15,10 @@ from kdl.ops.common import empty as empty_array
 from kdl.ops.convert import reach
 from kdl.tensor import Tensor, array_module, method
 
-__all__ = ["arange", "as_tensor", "asarray", "empty", "empty_like", "eye", "from_dlpack", "from_numpy", "full",
-           "full_like", "is_floating_point", "is_tensor", "linspace", "logspace", "numel", "ones", "ones_like",
-           "tensor", "tril_indices", "triu_indices", "zeros", "zeros_like"]
+__all__ = ["arange", "as_tensor", "asarray", "empty", "empty_like", "eye", "from_dlpack", "from_numpy", "frombuffer",
+           "full", "full_like", "is_complex", "is_floating_point", "is_nonzero", "is_same_size", "is_signed",
+           "is_tensor", "linspace", "logspace", "numel", "ones", "ones_like", "tensor", "tril_indices", "triu_indices",
+           "zeros", "zeros_like"]
 
 
 # --- from data ---
@@ -372,6 +373,12 @@ def _indices(op, positions, row, col, offset, dtype, device):
     return leaf(np.stack(positions(row, offset, col)).astype(dtype), device)
 
 
+def frombuffer(buffer, *, dtype, count=-1, offset=0, requires_grad=False):
+    """A 1-d tensor over the memory of a buffer such as bytes, from byte `offset` on. Raises TypeError, ValueError."""
+    array = np.frombuffer(buffer, types.as_dtype(dtype), count, offset)
+    return Tensor(array if array.flags.writeable else array.copy(), requires_grad)
+
+
 # --- what something is ---
 def is_tensor(obj):
     """Whether the object is a Tensor."""
@@ -382,6 +389,29 @@ def is_floating_point(input):
     """Whether the tensor's dtype is float16, bfloat16, float32 or float64."""
     array_of("is_floating_point", input)
     return input.is_floating_point()
+
+
+def is_signed(input):
+    """Whether the tensor's dtype holds negative numbers."""
+    array_of("is_signed", input)
+    return input.is_signed()
+
+
+def is_complex(input):
+    """False: there are no complex tensors."""
+    array_of("is_complex", input)
+    return False
+
+
+def is_nonzero(input):
+    """Whether the one element is not 0. Raises RuntimeError when there is not exactly one."""
+    array_of("is_nonzero", input)
+    return bool(input)
+
+
+def is_same_size(input, other):
+    """Whether both have the same shape."""
+    return array_of("is_same_size", input).shape == array_of("is_same_size", other, "other").shape
 
 
 def numel(input):

@@ -17,7 +17,7 @@ from kdl.tensor import Tensor, array_module, method
 
 __all__ = ["atleast_1d", "atleast_2d", "atleast_3d", "block_diag", "cartesian_prod", "cat", "chunk", "column_stack",
            "combinations", "concat", "concatenate", "dsplit", "dstack", "hsplit", "hstack", "meshgrid", "row_stack",
-           "split", "stack", "tensor_split", "unbind", "vsplit", "vstack"]
+           "split", "split_with_sizes", "stack", "tensor_split", "unbind", "vsplit", "vstack"]
 
 
 # --- joining ---
@@ -168,6 +168,12 @@ class Stack(Function):
 
 
 # --- splitting ---
+@method
+def split_with_sizes(input, split_sizes, dim=0):
+    """`split` into parts of the given sizes."""
+    return split(input, split_sizes, dim)
+
+
 @method
 def split(tensor, split_size_or_sections, dim=0):
     """Parts of the given size (the last may be smaller) or of the sizes in the given list, as a tuple of views.

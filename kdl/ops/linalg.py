@@ -1,6 +1,6 @@
 """Linear algebra of square matrices: systems of equations, the exponential.
 
-solve: x = A^-1 b; gb = A'^-1 gx, gA = -gb x'.
+solve: x = A^-1 b; gb = A'^-1 gx, gA = -gb x'. inverse: solve(A, I). det: gA = g det(A) A'^-1.
 matrix_exp: e^A = sum A^k / k!, of A / 2^s by its first terms, then squared s times (Higham, 2005, with Taylor's sum).
 
 Shapes: (..., n, n), with batches that broadcast.
@@ -13,7 +13,7 @@ from kdl.errors import expect, expect_type
 from kdl.ops.common import floating, unbroadcast
 from kdl.tensor import Tensor, array_module, method
 
-__all__ = ["matrix_exp"]
+__all__ = ["det", "inverse", "matrix_exp", "matrix_power"]
 
 _TERMS, _SMALL = 18, 0.5  # 0.5^19 / 19! = 2e-23, far below the rounding of float64
 
@@ -49,16 +49,73 @@ class Solve(Function):
 def matrix_exp(input):
     """e^A = I + A + A^2 / 2 + A^3 / 6 + ... of every matrix. Raises ValueError, TypeError."""
     floating("matrix_exp", input=input)
-    expect(input.ndim > 1 and input.shape[-1] == input.shape[-2], "matrix_exp", "square matrices", input=input)
+    _square("matrix_exp", input)
     if input.dtype in types.HALVES:
         return matrix_exp(input.float()).to(input.dtype)
     xp, array = array_module(input.array), input.array
     largest = float(xp.abs(array).sum(-2).max()) if array.size else 0.0
     squarings = max(0, math.ceil(math.log2(largest / _SMALL))) if 0 < largest < math.inf else 0
-    scaled, identity = input / 2.0**squarings, Tensor(xp.eye(array.shape[-1], dtype=array.dtype))
+    scaled, identity = input / 2.0**squarings, _identity(input)
     result = identity + scaled / _TERMS
     for k in range(_TERMS - 1, 0, -1):  # Horner: I + A/1 (I + A/2 (I + ...))
         result = identity + (scaled @ result) / k
     for _ in range(squarings):
         result = result @ result
     return result
+
+
+@method
+def inverse(input):
+    """A^-1 of every matrix. Raises ValueError, TypeError."""
+    floating("inverse", input=input)
+    _square("inverse", input)
+    return solve(input, _identity(input).expand(input.shape))
+
+
+@method
+def det(input):
+    """The determinant of every matrix. Raises ValueError, TypeError."""
+    floating("det", input=input)
+    _square("det", input)
+    return Det()(input)
+
+
+class Det(Function):
+
+    def forward(self, a):
+        self.a = a
+        self.y = self.k.xp.asarray(self.k.xp.linalg.det(a), a.dtype)
+        return self.y
+
+    def backward(self, gy, wanted):
+        """The cofactors by the singular values, so that a singular matrix has its gradient: with A = U S V' they are
+        det(U) det(V) U C V', C_ii being the product of all the other singular values."""
+        xp, n = self.k.xp, self.a.shape[-1]
+        u, s, v = xp.linalg.svd(self.a)
+        others = xp.where(xp.eye(n, dtype=bool), 1, s[..., None, :]).prod(-1)
+        sign = xp.sign(xp.linalg.det(u) * xp.linalg.det(v))
+        return (gy * sign)[..., None, None] * xp.matmul(u * others[..., None, :], v)
+
+
+@method
+def matrix_power(input, n):
+    """A A ... A, n times, of every matrix; of its inverse for a negative n. Raises ValueError, TypeError."""
+    floating("matrix_power", input=input)
+    _square("matrix_power", input)
+    expect_type(isinstance(n, int), "matrix_power", "an int", n=n)
+    base, result = inverse(input) if n < 0 else input, None
+    n = abs(n)
+    while n:
+        if n % 2:
+            result = base if result is None else result @ base
+        n //= 2
+        base = base @ base if n else base
+    return _identity(input).expand(input.shape).clone() if result is None else result.clone()
+
+
+def _square(op, input):
+    expect(input.ndim > 1 and input.shape[-1] == input.shape[-2], op, "square matrices", input=input)
+
+
+def _identity(input):
+    return Tensor(array_module(input.array).eye(input.shape[-1], dtype=input.dtype))

@@ -12,6 +12,8 @@ from kdl import types
 from kdl.autograd import Function
 from kdl.errors import expect, expect_type
 from kdl.ops.common import array_of, floating, ints
+from kdl.ops.common import dimension as positive
+from kdl.tensor import method
 
 __all__ = ["channel_shuffle", "fold", "pixel_shuffle", "pixel_unshuffle", "unfold"]
 
@@ -26,6 +28,24 @@ def unfold(input, kernel_size, dilation=1, padding=0, stride=1):
     _outputs(op, input.shape[-2:], window)
     y = Unfold(window, input.shape[-2:])(input if input.ndim == 4 else input.unsqueeze(0))
     return y if input.ndim == 4 else y.squeeze(0)
+
+
+@method(names=("unfold",))
+def windows(input, dimension, size, step):
+    """All slices of `size` of a dimension, every `step`, as a new last dimension: Tensor.unfold. A view.
+
+    Shape: (..., L, ...) to (..., (L - size) // step + 1, ..., size). Raises ValueError, IndexError.
+    """
+    array = array_of("unfold", input)
+    axis = positive("unfold", dimension, array.ndim)
+    length = array.shape[axis] if array.ndim else 1
+    expect(0 <= size <= length and step > 0, "unfold", "0 <= size <= the length of the dimension, and step > 0",
+           input=input, dimension=dimension, size=size, step=step)
+    if not array.ndim:
+        return input.expand(size)
+    y = Windows(axis, size, step)(input)
+    y.version, y.is_view = input.version, True
+    return y
 
 
 def fold(input, output_size, kernel_size, dilation=1, padding=0, stride=1):
@@ -155,3 +175,30 @@ class Fold(Unfold):
 
     def backward(self, gy, wanted):
         return self.columns(gy)
+
+
+class Windows(Function):
+    """y_{i, t} = x_{i step + t}; gx adds up the gradients of all that an element became."""
+
+    def __init__(self, axis, size, step):
+        self.axis, self.size, self.step = axis, size, step
+
+    def forward(self, x):
+        self.shape, axis = x.shape, self.axis
+        places = (x.shape[axis] - self.size) // self.step + 1
+        strides = x.strides[:axis] + (x.strides[axis] * self.step,) + x.strides[axis + 1:] + (x.strides[axis],)
+        return self.k.xp.lib.stride_tricks.as_strided(
+            x, (*x.shape[:axis], places, *x.shape[axis + 1:], self.size), strides)
+
+    def backward(self, gy, wanted):
+        wide = np.float32 if gy.dtype in types.HALVES else gy.dtype
+        gx, places = self.k.zeros(self.shape, wide), gy.shape[self.axis]
+        into = self.k.xp.moveaxis(gx, self.axis, -1)
+        gy = self.k.xp.moveaxis(gy, self.axis, -2)  # (..., places, size)
+        if places < self.size:
+            for i in range(places):
+                into[..., i * self.step:i * self.step + self.size] += gy[..., i, :]
+        else:
+            for t in range(self.size):
+                into[..., t:t + (places - 1) * self.step + 1:self.step] += gy[..., t]
+        return gx.astype(gy.dtype, copy=False)

@@ -4,12 +4,14 @@ The gradient of what was put is read from where it was put; what was overwritten
 one place the last stays, or they are reduced: added, multiplied, averaged or compared. Functions whose name ends in an
 underscore write into the tensor itself.
 """
+import math
+
 import numpy as np
 
 from kdl import types
 from kdl.autograd import Function
 from kdl.errors import expect, expect_type
-from kdl.ops.common import array_of, dimension, unbroadcast
+from kdl.ops.common import array_of, assign_, dimension, unbroadcast
 from kdl.ops.indexing import add_at, getitem, reduce_at, setitem
 from kdl.ops.pointwise import in_place
 from kdl.ops.select import along_positions, check_mask, slices
@@ -115,6 +117,23 @@ def diagonal_scatter(input, src, offset=0, dim1=0, dim2=1):
     rows, columns = (Tensor(xp.arange(n) + max(shift, 0)) for shift in (-offset, offset))
     last = input.movedim((dim1, dim2), (-2, -1))
     return _replaced("diagonal_scatter", last, (..., rows, columns), src).movedim((-2, -1), (dim1, dim2))
+
+
+@method
+def fill_diagonal_(input, fill_value, wrap=False):
+    """Put a number at (i, i, ...) of the input, all dimensions of one length where there are more than 2.
+
+    `wrap` starts the diagonal again below a square where a matrix is higher than wide. Raises ValueError.
+    """
+    shape = array_of("fill_diagonal_", input).shape
+    expect(len(shape) > 1 and (len(shape) == 2 or len(set(shape)) == 1), "fill_diagonal_",
+           "a matrix, or dimensions of one length", input=input)
+    if 0 in shape:
+        return input
+    step = sum(math.prod(shape[d + 1:]) for d in range(len(shape)))
+    end = math.prod(shape) if wrap and len(shape) == 2 else min(shape) * step
+    positions = Tensor(array_module(input.array).arange(0, min(end, math.prod(shape)), step))
+    return assign_(input, put(input, positions, input.detach().new_full(positions.shape, fill_value)))
 
 
 def _replaced(op, input, key, src):

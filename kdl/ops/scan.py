@@ -7,7 +7,7 @@ from kdl import types
 from kdl.autograd import Function
 from kdl.autograd.quiet import quiet
 from kdl.errors import expect, expect_type
-from kdl.ops.common import accumulated, array_of, dimension
+from kdl.ops.common import accumulated, array_of, assign_, dimension
 from kdl.ops.compare import logical_xor
 from kdl.ops.extremum import Selection
 from kdl.ops.join import cat

@@ -9,7 +9,7 @@ from operator import index as as_int
 
 import numpy as np
 
-from kdl.autograd import Function
+from kdl.autograd import Function, is_grad_enabled
 from kdl.errors import expect
 from kdl.ops.common import array_of, dimension, dimensions, unbroadcast, variadic
 from kdl.tensor import Size, Tensor, method
@@ -201,6 +201,8 @@ class Permute(Function):
 
 
 Tensor.T = property(lambda x: Permute(tuple(range(x.array.ndim))[::-1])(x), doc="All dimensions in reverse order.")
+Tensor.H = property(t, doc="A matrix transposed.")
+Tensor.mH = property(adjoint, doc="The last two dimensions exchanged.")
 Tensor.mT = property(lambda x: transpose(matrices("mT", x), -2, -1), doc="The last two dimensions exchanged.")
 
 
@@ -232,6 +234,19 @@ def expand_as(input, other):
 def broadcast_to(input, size):
     """`expand` under its functional name."""
     return expand(input, size)
+
+
+@method
+@variadic
+def sum_to_size(input, size):
+    """The opposite of expand: sums over what expanding `size` to the input's shape would repeat. Raises ValueError."""
+    shape = array_of("sum_to_size", input).shape
+    tail = shape[len(shape) - len(size):]
+    expect(len(size) <= len(shape) and all(n in (1, m) for n, m in zip(size, tail)), "sum_to_size",
+           "a size that expands to the input's shape", input=input, size=size)
+    extra = len(shape) - len(size)
+    summed = [*range(extra), *(extra + i for i, n in enumerate(size) if n == 1 and tail[i] != 1)]
+    return (input.sum(summed) if summed else input).reshape(size)
 
 
 def broadcast_tensors(*tensors):
@@ -340,3 +355,23 @@ def diagonal_of(array, offset, dim1, dim2):
     if isinstance(view, np.ndarray):
         view.flags.writeable = array.flags.writeable
     return view
+
+
+# --- the tensor itself under another shape ---
+def _in_place(function):
+    """The method that gives the tensor the shape `function` gives a view of it; the memory stays the same."""
+    def method_(input, *args):
+        if is_grad_enabled() and input.requires_grad and input.is_leaf:
+            raise RuntimeError(f"{function.__name__}_: a leaf that requires grad cannot be changed while recording; "
+                               "use kdl.no_grad()")
+        view = function(input, *args)
+        input.array, input.grad_fn, input.output_index = view.array, view.grad_fn, view.output_index
+        return input
+    method_.__name__ = f"{function.__name__}_"
+    method_.__doc__ = f"In-place `{function.__name__}`. Raises RuntimeError for a leaf that is being recorded."
+    return method(method_)
+
+
+squeeze_, unsqueeze_ = _in_place(squeeze), _in_place(unsqueeze)
+t_, transpose_ = _in_place(t), _in_place(transpose)
+method(transpose_, names=("swapaxes_", "swapdims_"))
