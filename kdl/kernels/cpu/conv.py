@@ -3,7 +3,7 @@ from math import prod
 
 import numpy as np
 
-from kdl.kernels.cpu import columns, pixels
+from kdl.kernels.cpu import columns, pixel_filters, pixels
 from kdl.kernels.cpu.gemm import linear_backward_b
 from kdl.kernels.cpu.launch import jit, prange, widened
 
@@ -29,7 +29,10 @@ def conv2d_backward_x(gy, w, gx, stride, padding, dilation, groups, tf32):
 
 @widened("gw")
 def conv2d_backward_w(x, gy, gw, stride, padding, dilation, groups, tf32):
-    columns.backward_w(x, gy, gw, stride, padding, dilation, groups)
+    if _is_plain(x, gw, groups):
+        columns.backward_w(x, gy, gw, stride, padding, dilation, groups)
+    else:
+        pixel_filters.backward_w(x, gy, gw, _axes(x, gw, gy, stride, padding, dilation), groups)
 
 
 conv3d_forward, conv3d_backward_x, conv3d_backward_w = conv2d_forward, conv2d_backward_x, conv2d_backward_w

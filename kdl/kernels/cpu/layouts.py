@@ -45,35 +45,42 @@ def copy_line(source, at, target, to, count):
 
 
 @jit(parallel=False)
-def image_to_pixels(source, source_at, is_pixels, channels, size, top, left, target, to, target_size, room, room_at):
-    """The window of an image (size) that begins at row `top`, column `left`, as pixels; what lies outside is 0.
+def image_to_pixels(source, image, is_pixels, channels, first, count, size, top, left, target, to, pitch, target_size,
+                    room, room_at):
+    """Channels first to first + count of an image's window that begins at row `top`, column `left`, as pixels.
 
-    `room` takes one row of pixels more, or a whole image where rows are shorter than a vector.
+    The image has `channels` and `size`, the window `target_size` and `pitch` floats a pixel; what lies outside the
+    image is 0. `room` takes the channels of a whole image, where rows are shorter than a vector.
     """
     (H, W), (height, width) = size, target_size
     first_row, last_row = max(0, -top), min(height, H - top)
-    first, last = max(0, -left), max(max(0, -left), min(width, W - left))
+    begin, end = max(0, -left), max(max(0, -left), min(width, W - left))
     whole = not is_pixels and W < LANES  # squares need longer lines: take all rows as one
+    packed = pitch == count
     if whole:
-        planes_to_pixels(source, source_at, H * W, room, room_at, channels, channels, H * W)
+        planes_to_pixels(source, image + first * H * W, H * W, room, room_at, count, count, H * W)
     for row in range(height):
-        line = to + row * width * channels
-        if row < first_row or row >= last_row or last == first:
-            for i in range(width * channels):
-                target[line + i] = 0
+        line = to + row * width * pitch
+        inside = first_row <= row < last_row and begin < end
+        for i in range((begin if inside else width) * pitch):
+            target[line + i] = 0
+        for i in range(end * pitch if inside else width * pitch, width * pitch):
+            target[line + i] = 0
+        if not inside:
             continue
-        for i in range(first * channels):
-            target[line + i] = 0
-        for i in range(last * channels, width * channels):
-            target[line + i] = 0
-        at = (row + top) * W + left + first
-        begin, count = line + first * channels, last - first
-        if is_pixels:
-            copy_line(source, source_at + at * channels, target, begin, count * channels)
+        at, line = (row + top) * W + left + begin, line + begin * pitch
+        if is_pixels and packed and count == channels:
+            copy_line(source, image + at * channels, target, line, (end - begin) * channels)
+        elif is_pixels:
+            for i in range(end - begin):
+                copy_line(source, image + (at + i) * channels + first, target, line + i * pitch, count)
+        elif whole and packed:
+            copy_line(room, room_at + at * count, target, line, (end - begin) * count)
         elif whole:
-            copy_line(room, room_at + at * channels, target, begin, count * channels)
+            for i in range(end - begin):
+                copy_line(room, room_at + (at + i) * count, target, line + i * pitch, count)
         else:
-            planes_to_pixels(source, source_at + at, H * W, target, begin, channels, channels, count)
+            planes_to_pixels(source, image + first * H * W + at, H * W, target, line, count, pitch, end - begin)
 
 
 @jit(parallel=False)

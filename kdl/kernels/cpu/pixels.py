@@ -17,6 +17,7 @@ from kdl.kernels.cpu.cells import backward_pieces, forward_piece
 from kdl.kernels.cpu.launch import jit, prange
 from kdl.kernels.cpu.layouts import filters_to_pixels, flat, image_to_pixels, is_pixels, pack_filters, pixels_to_planes
 from kdl.kernels.cpu.scratch import room
+from kdl.kernels.cpu.simd import LANES
 from kdl.kernels.cpu.tiles import ROWS, WIDTH, strip_kernel
 
 _INPUT = 1 << 17  # floats of a task's input
@@ -124,8 +125,8 @@ def _correlate(u, u_is_pixels, u_size, v, v_is_pixels, v_size, work, packed_at, 
             else:
                 a, a_at = work, input_at
                 for n in range(first, last):
-                    image_to_pixels(u, n * C * H * W, u_is_pixels, C, (H, W), top, window[1], work,
-                                    input_at + (n - first) * window[2] * window[3] * C, window[2:], work, room_at)
+                    image_to_pixels(u, n * C * H * W, u_is_pixels, C, 0, C, (H, W), top, window[1], work,
+                                    input_at + (n - first) * window[2] * window[3] * C, C, window[2:], work, room_at)
             out_top = begin * step[0]
             if v_is_pixels:
                 c, c_at = v, (first * height + out_top) * width * K
@@ -142,9 +143,9 @@ def _correlate(u, u_is_pixels, u_size, v, v_is_pixels, v_size, work, packed_at, 
                     for t in range(0, max(1, beyond - tap), block_taps):
                         for d in range(0, depth, block_depth):
                             _strip(a, a_at + group * depth + d, starts[piece], taps[tap + t:], 1, work,
-                                   filters_at + (t * depth + d) * WIDTH, filters, WIDTH, WIDTH // 2,
+                                   filters_at + (t * depth + d) * WIDTH, filters, WIDTH, LANES,
                                    min(block_taps, beyond - tap - t), min(block_depth, depth - d), c,
-                                   c_at + group * lanes + panel * WIDTH, places[piece], WIDTH // 2, 0, count,
+                                   c_at + group * lanes + panel * WIDTH, places[piece], LANES, 0, count,
                                    lanes - panel * WIDTH, False, bias, job * WIDTH, t + d > 0)
             if not v_is_pixels:
                 rows = min(out_rows, height - out_top) if last - first == 1 else height

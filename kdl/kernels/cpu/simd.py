@@ -103,6 +103,14 @@ def emit_transpose(builder, rows):
     return rows
 
 
+def emit_opaque(builder, integer):
+    """The same integer, of which LLVM knows nothing: an empty instruction.
+
+    Without it every address of an unrolled loop becomes a pointer of its own, and most of them live on the stack.
+    """
+    return builder.asm(ir.FunctionType(INDEX, [INDEX]), "", "=r,0", [integer], False)
+
+
 def emit_loop(builder, count, step, carried, body):
     """Run carried = body(i, carried) for i = 0, step, ... below count, and return what is carried out."""
     before = builder.basic_block

@@ -12,7 +12,7 @@ from kdl.kernels.cpu import simd
 from kdl.kernels.cpu.launch import jit
 from kdl.kernels.cpu.simd import LANES, VECTOR, ZERO, index
 
-ROWS, VECTORS = (13 if simd.REGISTERS == 32 else 6), 2  # 13: a row panel wastes little of 64, 128 or 256 channels
+ROWS, VECTORS = (12 if simd.REGISTERS == 32 else 6), 2  # 12: as many row addresses as scalar registers hold as well
 WIDTH = VECTORS * LANES
 
 
@@ -80,7 +80,8 @@ def _tile(ROWS, bias_of_rows):
                     for v in range(VECTORS):
                         at = i * VECTORS + v
                         sums[at] = simd.emit_fma(builder, wide, vectors[v], sums[at])
-                return builder.add(a_offset, given["a_step"]), builder.gep(b_address, [given["b_step"]])
+                a_offset = simd.emit_opaque(builder, builder.add(a_offset, given["a_step"]))
+                return a_offset, builder.gep(b_address, [given["b_step"]])
 
             def steps(count, unrolled, carried):
                 def body(_, carried):
