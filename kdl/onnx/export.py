@@ -124,7 +124,7 @@ class _Graph:
         a, b = self.first.trace.constants[name], self.second.trace.constants[name]
         if a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes():
             self.constants[name] = a
-        elif a.dtype == types.int64 and a.ndim <= 1 and a.shape == b.shape:
+        elif a.shape == b.shape and (a.ndim == 0 or (a.dtype == types.int64 and a.ndim == 1)):
             changed = a != b
             if user is not None and user.type == "Reshape" and changed.sum() == 1 and -1 not in a:
                 self.constants[name] = np.where(changed, -1, a)
@@ -147,11 +147,13 @@ class _Graph:
             if fits.any():
                 length, part = f"{name}_{axis}_length", f"{name}_{axis}"
                 self._add("Shape", [input], f"{length}_shape", start=place, end=place + 1)
-                if not a.ndim:
-                    self._add("Squeeze", [f"{length}_shape"], length)
-                else:
+                if a.ndim:
                     length = f"{length}_shape"
-                self._add("Mul", [length, self._fixed(f"{part}_times", np.where(fits, a // before, 0))], part)
+                else:  # a number, as in a division by the length
+                    self._add("Squeeze", [f"{length}_shape"], f"{length}_whole")
+                    self._add("Cast", [f"{length}_whole"], length, to=_onnx_dtype(a.dtype))
+                times = a // before if a.dtype.kind in "iu" else a / before
+                self._add("Mul", [length, self._fixed(f"{part}_times", np.where(fits, times, 0).astype(a.dtype))], part)
                 if total is not None:
                     self._add("Add", [total, part], f"{part}_sum")
                 total = part if total is None else f"{part}_sum"

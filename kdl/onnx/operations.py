@@ -178,6 +178,12 @@ def _diag_embed(t, f, x):
     return t.op("Transpose", y, perm=order)
 
 
+def _expand(t, f, x):
+    """1 keeps a length: only what is repeated has to be known."""
+    lengths = [1] * (len(f.shape) - x.ndim) + list(x.shape)
+    return t.op("Expand", x, [1 if n == m else n for n, m in zip(f.shape, lengths, strict=True)])
+
+
 def _roll(t, f, x):
     if f.dims is None:
         flat = _rolled(t, t.op("Reshape", x, [-1]), math.prod(x.shape), 0, f.shifts)
@@ -295,7 +301,7 @@ FUNCTIONS = {
     "Reshape": lambda t, f, x: t.op("Reshape", x, list(f.shape)), "Slice": lambda t, f, x: _basic(
         t, x, f.key if isinstance(f.key, tuple) else (f.key,)),
     "Permute": lambda t, f, x: t.op("Transpose", x, perm=list(f.order)) if x.ndim > 1 else x,
-    "Expand": lambda t, f, x: t.op("Expand", x, list(f.shape)), "Diagonal": _diagonal,
+    "Expand": _expand, "Diagonal": _diagonal,
     "DiagEmbed": _diag_embed, "Roll": _roll, "Repeat": _repeat, "Split": _split, "Unbind": _unbind, "Cat": _cat,
     "Stack": _stack, "PadConstant": _pad, "PadInside": _pad,
     "Flip": lambda t, f, x: slices(t, x, [(d, -1, -_END, -1) for d in f.dims]) if f.dims else x,

@@ -135,8 +135,8 @@ class Trace:
             self.add(x, value)
             known = self.known[id(array)]
         if known.version is not None and known.version[0] != known.stamp:
-            return Known(array, self.refuse("uses a tensor that was changed in place in a way that export does not "
-                                            "follow; use an out-of-place form"), None)
+            refused = self.refuse("uses a tensor that was changed in place in a way that export does not follow")
+            return Known(array, Value(refused.name, array.shape, array.dtype), None)
         return known
 
     def value(self, x):
