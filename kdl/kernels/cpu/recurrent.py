@@ -1,15 +1,21 @@
 """Recurrent layers over a sequence on the CPU; the maths stands in kdl/ops/recurrent.py, the layout in the reference.
 
-A step is one product by BLAS and one compiled loop that does all the rest of it. Sequences do not meet, so a large
-batch is cut into parts, which run the whole sequence side by side; the cut does not depend on the number of threads.
+A step is one product and one compiled loop that does all the rest of it. Sequences do not meet, so a large batch is
+cut into parts, which run the whole sequence side by side; the cut does not depend on the number of threads. Every step
+multiplies by the same matrix, which BLAS would rearrange each time: for float32 it is rearranged once, into panels.
 """
 import numpy as np
 
 from kdl.kernels.cpu.blas import _parts, _share
 from kdl.kernels.cpu.launch import jit, widened
 from kdl.kernels.cpu.math import sigmoid, tanh
+from kdl.kernels.cpu.simd import LANES
+from kdl.kernels.cpu.tiles import ROWS, WIDTH, strip_kernel
 
 _ROWS = 32  # sequences of a part at least: fewer make the products slow
+_FEW = 6    # sequences below which most rows of a tile would be for nothing
+
+_strip = strip_kernel(ROWS, bias_of_rows=False)
 
 
 # --- kernels ---
@@ -17,11 +23,12 @@ _ROWS = 32  # sequences of a part at least: fewer make the products slow
 def rnn_forward(x, w, b, h0, y, hn, sizes, reverse, relu):
     b = _or_empty(b, w)
     hn[...] = h0
+    multiply = _multiplier(w.T, len(h0))
 
     def run(steps, count):
         s = np.empty((count, w.shape[0]), x.dtype)
         for start, n, lo, _, _ in steps:
-            np.matmul(hn[lo:lo + n], w.T, out=s[:n])
+            multiply(hn, lo, s, 0, n)
             _rnn_step(x, s, b, y, hn, start, n, lo, relu)
     _run(run, len(h0), sizes, reverse, w.size)
 
@@ -31,11 +38,12 @@ def rnn_backward(y, w, gy, ghn, gx, gh0, sizes, reverse, relu):
     """gy and ghn may be None, for zeros."""
     gy = _or_no_rows(gy, y)
     gh0[...] = 0 if ghn is None else ghn
+    multiply = _multiplier(w, len(gh0))
 
     def run(steps, count):
         for start, n, lo, _, _ in steps[::-1]:
             _rnn_backward_step(y, gy, gx, gh0, start, n, lo, relu)
-            np.matmul(gx[start:start + n], w, out=gh0[lo:lo + n])
+            multiply(gx, start, gh0, lo, n)
     _run(run, len(gh0), sizes, reverse, w.size)
 
 
@@ -44,12 +52,13 @@ def lstm_forward(x, w, b, h0, c0, project, gates, c, y, hn, cn, sizes, reverse):
     """project may be None, and so may b."""
     b = _or_empty(b, w)
     hn[...], cn[...] = h0, c0
+    multiply = _multiplier(w.T, len(h0))
 
     def run(steps, count):
         s = np.empty((count, w.shape[0]), x.dtype)
         m = np.empty((count, c.shape[1]), x.dtype)
         for start, n, lo, _, _ in steps:
-            np.matmul(hn[lo:lo + n], w.T, out=s[:n])
+            multiply(hn, lo, s, 0, n)
             if project is None:
                 _lstm_step(x, s, b, gates, c, y, cn, start, n, lo, start)
             else:
@@ -65,6 +74,7 @@ def lstm_backward(gates, c, c0, w, project, gy, ghn, gcn, gx, gh, gh0, gc0, size
     gh0[...] = 0 if ghn is None else ghn
     gc0[...] = 0 if gcn is None else gcn
     nothing = np.empty((0, 0), gx.dtype)
+    multiply = _multiplier(w, len(gh0))
 
     def run(steps, count):
         total = np.empty((count, c.shape[1]), gx.dtype)
@@ -77,7 +87,7 @@ def lstm_backward(gates, c, c0, w, project, gy, ghn, gcn, gx, gh, gh0, gc0, size
                 rows[...] = gh0[lo:lo + n] if gy is None else gh0[lo:lo + n] + gy[start:start + n]
                 np.matmul(rows, project, out=total[:n])
                 _lstm_backward_step(gates, c, c0, nothing, total, gx, gc0, start, n, lo, before, n_before, 0, 0)
-            np.matmul(gx[start:start + n], w, out=gh0[lo:lo + n])
+            multiply(gx, start, gh0, lo, n)
     _run(run, len(gh0), sizes, reverse, w.size)
 
 
@@ -86,11 +96,12 @@ def gru_forward(x, w, b, h0, gates, y, hn, sizes, reverse):
     """b may be None."""
     b = _or_empty(b, w)
     hn[...] = h0
+    multiply = _multiplier(w.T, len(h0))
 
     def run(steps, count):
         s = np.empty((count, w.shape[0]), x.dtype)
         for start, n, lo, _, _ in steps:
-            np.matmul(hn[lo:lo + n], w.T, out=s[:n])
+            multiply(hn, lo, s, 0, n)
             _gru_step(x, s, b, gates, y, hn, start, n, lo)
     _run(run, len(h0), sizes, reverse, w.size)
 
@@ -100,12 +111,13 @@ def gru_backward(gates, y, h0, w, gy, ghn, gx, gs, gh0, sizes, reverse):
     """gy and ghn may be None, for zeros."""
     gy = _or_no_rows(gy, y)
     gh0[...] = 0 if ghn is None else ghn
+    multiply = _multiplier(w, len(gh0))
 
     def run(steps, count):
         through = np.empty((count, y.shape[1]), gx.dtype)
         for start, n, lo, before, n_before in steps[::-1]:
             _gru_backward_step(gates, y, h0, gy, gx, gs, gh0, start, n, lo, before, n_before)
-            np.matmul(gs[start:start + n], w, out=through[:n])
+            multiply(gs, start, through, 0, n)
             gh0[lo:lo + n] += through[:n]
     _run(run, len(gh0), sizes, reverse, w.size)
 
@@ -134,12 +146,43 @@ def _run(function, batch, sizes, reverse, weights):
     _share(work, _parts(batch, max(1, min(16, batch // _ROWS))), sum(sizes) * weights)
 
 
+def _multiplier(w, batch):
+    """A function (a, row, y, at, n) that makes n rows of y, from `at` on, those of a, from `row` on, times w."""
+    if w.dtype != np.float32 or batch < _FEW:
+        def multiply(a, row, y, at, n):
+            np.matmul(a[row:row + n], w, out=y[at:at + n])
+        return multiply
+    depth, columns = w.shape
+    panels = np.zeros((-(-columns // WIDTH), depth, WIDTH), np.float32)
+    for panel, first in zip(panels, range(0, columns, WIDTH), strict=True):
+        part = w[:, first:first + WIDTH]
+        panel[:, :part.shape[1]] = part
+    nothing, no_bias = np.zeros(1, np.int64), np.zeros(WIDTH, np.float32)
+    tables = {}  # by n: where its rows of a and of y begin; a tile's rows beyond them are the first again
+
+    def multiply(a, row, y, at, n):
+        rows = tables.get(n)
+        if rows is None:
+            rows = tables[n] = np.zeros((2, -(-n // ROWS) * ROWS), np.int64)
+            rows[:, :n] = np.arange(n) * [[depth], [columns]]
+        _multiply(a, row * depth, rows[0], panels, y, at * columns, rows[1], n, columns, nothing, no_bias)
+    return multiply
+
+
 def _or_empty(b, w):
     return np.empty(0, w.dtype) if b is None else b
 
 
 def _or_no_rows(gy, y):
     return np.empty((0, 0), y.dtype) if gy is None else gy
+
+
+@jit(parallel=False)
+def _multiply(a, a_at, starts, panels, y, y_at, places, n, columns, nothing, no_bias):
+    depth = panels.shape[1]
+    for panel in range(len(panels)):
+        _strip(a, a_at, starts, nothing, 1, panels, panel * depth * WIDTH, nothing, WIDTH, LANES, 1, depth, y,
+               y_at + panel * WIDTH, places, LANES, 0, n, columns - panel * WIDTH, False, no_bias, 0, False)
 
 
 # --- steps: n rows from `start` on, of the sequences from `lo` on ---
