@@ -166,7 +166,7 @@ def _depth_to_space(n, x):
 # --- normalisation ---
 def _batch_norm(n, x, w, b, mean, var):
     expect(not n.get("training_mode", 0), "BatchNormalization", "training_mode 0", training_mode=1)
-    return F.batch_norm(x, mean, var, w, b, False, 0.1, n.get("epsilon", 1e-5))
+    return F.batch_norm(x, mean.detach(), var.detach(), w, b, False, 0.1, n.get("epsilon", 1e-5))
 
 
 def _layer_norm(n, x, w, b=None):
