@@ -17,6 +17,7 @@ from kdl.ops.creation import *
 from kdl.ops.distance import *
 from kdl.ops.elementwise import *
 from kdl.ops.extremum import *
+from kdl.ops.conv import get_conv_precision, set_conv_precision
 from kdl.ops.gemm import (addmm, baddbmm, bmm, dot, get_float32_matmul_precision, matmul, mm, mv, outer,
                           set_float32_matmul_precision)
 from kdl.ops.indexing import *

@@ -1,9 +1,13 @@
 """The ways of the CPU's float32 convolution against the float64 reference: sizes around tiles, layouts, and errors."""
 import numpy as np
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+import kdl
 from kdl import kernels
+from kdl.kernels.cpu import winograd
+from kdl.kernels.cpu.simd import LANES
 from kdl.kernels.cpu.tiles import WIDTH
 
 cpu, reference = kernels.get("cpu"), kernels.get("reference")
@@ -50,3 +54,57 @@ def geometries(draw):
 @given(geometries(), st.booleans(), st.booleans())
 def test_any_geometry_in_both_layouts(geometry, last, bias):
     assert max(errors(*geometry, last, bias)) < 1e-4
+
+
+# --- Winograd ---
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from([2, 4]), st.integers(1, 5), *[st.integers(LANES, 3 * WIDTH)] * 2, *[st.integers(1, 19)] * 2,
+       st.tuples(*[st.integers(0, 2)] * 2), st.booleans())
+def test_winograd_agrees_with_the_sum(side, images, channels, filters, height, width, padding, last):
+    outputs = height + 2 * padding[0] - 2, width + 2 * padding[1] - 2
+    assume(min(outputs) > 0)
+    rng = np.random.default_rng(3)
+    x, w, gy = [rng.standard_normal(shape) for shape in (
+        (images, channels, height, width), (filters, channels, 3, 3), (images, filters, *outputs))]
+    b, geometry = rng.standard_normal(filters), ((1, 1), padding, (1, 1), 1, False)
+    exact = [np.empty_like(a) for a in (gy, x, w)]
+    reference.conv2d_forward(x, w, b, exact[0], *geometry)
+    reference.conv2d_backward_x(gy, w, exact[1], *geometry)
+    reference.conv2d_backward_w(x, gy, exact[2], *geometry)
+
+    x, w, gy = [laid_out(a.astype(np.float32), last) for a in (x, w, gy)]
+    y, gx, gw = [laid_out(np.full(a.shape, np.nan, np.float32), last) for a in exact]
+    winograd.correlate(x, w, b.astype(np.float32), y, padding, False, side)
+    winograd.correlate(gy, w, None, gx, padding, True, side)
+    winograd.backward_w(x, gy, gw, padding, side)
+    terms = channels * 9, filters * 9, images * outputs[0] * outputs[1]
+    for found, wanted, count in zip((y, gx, gw), exact, terms, strict=True):
+        assert np.abs(found - wanted).max() < {2: 1e-5, 4: 4e-5}[side] * max(count, 9) ** 0.5
+
+
+def test_each_convolution_goes_its_way():
+    def ways(x, w, padding=1, **geometry):
+        x, w = [kdl.randn(*shape, requires_grad=True) for shape in (x, w)]
+        return kdl.explain(lambda: kdl.nn.functional.conv2d(x, w, None, 1, padding, **geometry).sum().backward())
+
+    text = ways((8, 64, 16, 16), (64, 64, 3, 3))
+    assert "forward (8, 64, 16, 16) (64, 64, 3, 3): Winograd, 2 x 2" in text and "backward_w" in text
+    assert text.count("Winograd, 2 x 2") == 2 and text.count("Winograd, 4 x 4") == 1
+    assert "Winograd" not in ways((1, 512, 4, 4), (512, 512, 3, 3))  # more filters than tiles to use them on
+    assert ways((2, 64, 16, 16), (64, 32, 3, 3), groups=2).count("direct") == 3
+    assert ways((2, 1, 16, 16), (6, 1, 5, 5)).count("lines") == 3
+
+
+def test_fast_convolution_is_a_choice():
+    x, w = kdl.randn(8, 64, 16, 16), kdl.randn(64, 64, 3, 3)
+    with pytest.raises(ValueError, match="set_conv_precision: expected one of 'default', 'fast'"):
+        kdl.set_conv_precision("fastest")
+    exact = kdl.nn.functional.conv2d(x, w)
+    kdl.set_conv_precision("fast")
+    try:
+        assert kdl.get_conv_precision() == "fast"
+        assert "4 x 4 outputs" in kdl.explain(kdl.nn.functional.conv2d, x, w)
+        fast = kdl.nn.functional.conv2d(x, w)
+    finally:
+        kdl.set_conv_precision("default")
+    assert 0 < abs(fast - exact).max() < 1e-3 and kdl.get_conv_precision() == "default"

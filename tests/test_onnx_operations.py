@@ -7,7 +7,7 @@ from kdl import nn
 from kdl.nn import functional as F
 
 pytest.importorskip("onnx", reason="pip install 'kdl-kernels[onnx]'")
-from tests.test_onnx import IMAGE, Call, X, check, floats, numbers  # noqa: E402
+from tests.test_onnx import IMAGE, Call, X, check, floats, numbers
 
 
 def module(make, *arrays, **options):

@@ -86,17 +86,20 @@ def use(name):
 
 
 def explain(function, *args, **kwargs):
-    """What the compiled kernels would do in function(*args, **kwargs), as text; they are not started.
+    """How the kernels go about function(*args, **kwargs), as text.
 
-    For every product the rows of its tile table, with the modelled cost or why a row is not legal, and the one chosen;
-    for every launch its kernel and shape. CuPy arrays show what the GPU would get; NumPy arrays inside
-    `use("simt")` what an emulated device would. Raises ImportError where the kernels are not built.
+    NumPy arrays: the way that each convolution goes on the CPU, which runs it. CuPy arrays: for every product the rows
+    of its tile table, with the modelled cost or why a row is not legal, and the one chosen, and for every launch its
+    kernel and shape; nothing is started. Inside `use("simt")` NumPy arrays show what an emulated GPU would get. Raises
+    ImportError where the compiled kernels are not built.
 
-        with kdl.kernels.use("simt"):
-            print(kdl.explain(kdl.matmul, a, b))
+        print(kdl.explain(kdl.nn.functional.conv2d, x, w))
     """
-    name = "simt" if _host.get().name == "simt" else "cuda"
-    return importlib.import_module(f"kdl.kernels.{name}")._extension().explain(function, *args, **kwargs)
+    arrays = [getattr(a, "array", a) for a in (*args, *kwargs.values())]
+    if any(hasattr(a, "__cuda_array_interface__") for a in arrays) or _host.get().name == "simt":
+        name = "simt" if _host.get().name == "simt" else "cuda"
+        return importlib.import_module(f"kdl.kernels.{name}")._extension().explain(function, *args, **kwargs)
+    return importlib.import_module("kdl.kernels.cpu.explain").explain(function, *args, **kwargs)
 
 
 def of(*arrays):

@@ -1,37 +1,63 @@
-"""Convolution on the CPU, in two or three dimensions. The maths stands in kdl/ops/conv.py."""
+"""Convolution on the CPU, in two or three dimensions. The maths stands in kdl/ops/conv.py.
+
+In float32 a filter of 3 x 3 goes Winograd's way where it pays, and everything else over tiles of pixels; float64,
+volumes and few channels over columns. Winograd's F(2 x 2) is as exact as sums of products, and F(4 x 4) as exact as
+PyTorch's for the gradient of the filters; forward, and for the gradient of the input, F(4 x 4) waits until `tf32` says
+that speed goes before exactness.
+"""
 from math import prod
 
 import numpy as np
 
-from kdl.kernels.cpu import columns, pixel_filters, pixels
+from kdl.kernels.cpu import columns, pixel_filters, pixels, winograd
+from kdl.kernels.cpu.explain import tell
 from kdl.kernels.cpu.gemm import linear_backward_b
 from kdl.kernels.cpu.launch import jit, prange, widened
 
+_WINOGRAD = 32  # channels and as many filters from which Winograd's gradient of the filters pays
 _SERIAL = 1 << 15  # elements below which waking threads takes longer than the loop
 
 
 # --- kernels ---
 @widened("y")
 def conv2d_forward(x, w, b, y, stride, padding, dilation, groups, tf32):
+    geometry = stride, padding, dilation, groups
     if _is_plain(x, w, groups):
-        columns.forward(x, w, b, y, stride, padding, dilation, groups)
+        tell("conv2d_forward", x, w, "columns and BLAS, or sums of lines")
+        columns.forward(x, w, b, y, *geometry)
+    elif side := winograd.outputs_side(y.shape[2:], w, len(x), geometry, exact=not tf32):
+        tell("conv2d_forward", x, w, f"Winograd, {side} x {side} outputs at a time")
+        winograd.correlate(x, w, b, y, padding, False, side)
     else:
+        tell("conv2d_forward", x, w, "direct, tiles of outputs by filters")
         pixels.correlate(x, w, b, y, _axes(x, w, y, stride, padding, dilation), groups, backward=False)
 
 
 @widened("gx")
 def conv2d_backward_x(gy, w, gx, stride, padding, dilation, groups, tf32):
+    geometry = stride, padding, dilation, groups
     if _is_plain(gx, w, groups):
-        columns.backward_x(gy, w, gx, stride, padding, dilation, groups)
+        tell("conv2d_backward_x", gy, w, "columns and BLAS, or sums of lines")
+        columns.backward_x(gy, w, gx, *geometry)
+    elif side := winograd.outputs_side(gx.shape[2:], w, len(gx), geometry, exact=not tf32):
+        tell("conv2d_backward_x", gy, w, f"Winograd, {side} x {side} outputs at a time")
+        winograd.correlate(gy, w, None, gx, padding, True, side)
     else:
+        tell("conv2d_backward_x", gy, w, "direct, tiles of outputs by channels")
         pixels.correlate(gy, w, None, gx, _axes(gx, w, gy, stride, padding, dilation), groups, backward=True)
 
 
 @widened("gw")
 def conv2d_backward_w(x, gy, gw, stride, padding, dilation, groups, tf32):
+    geometry = stride, padding, dilation, groups
     if _is_plain(x, gw, groups):
-        columns.backward_w(x, gy, gw, stride, padding, dilation, groups)
+        tell("conv2d_backward_w", x, gy, "columns and BLAS, or products of lines")
+        columns.backward_w(x, gy, gw, *geometry)
+    elif side := winograd.outputs_side(gy.shape[2:], gw, len(x), geometry, exact=False, channels=_WINOGRAD):
+        tell("conv2d_backward_w", x, gy, f"Winograd, {side} x {side} outputs at a time")
+        winograd.backward_w(x, gy, gw, padding, side)
     else:
+        tell("conv2d_backward_w", x, gy, "direct, tiles of channels and taps by filters")
         pixel_filters.backward_w(x, gy, gw, _axes(x, gw, gy, stride, padding, dilation), groups)
 
 
