@@ -10,6 +10,7 @@ import numpy as np
 from numpy import ndarray
 
 from kdl import kernels
+from kdl.autograd.autocast import active, cast_inputs
 from kdl.autograd.mode import current, no_grad
 from kdl.autograd.quiet import IGNORED, reset_errors, set_errors
 from kdl.tensor import Handle, Tensor
@@ -33,6 +34,8 @@ class Function:
                  "versions")
 
     def __call__(self, *inputs):
+        if active:
+            inputs = cast_inputs(self, inputs)
         arrays, needs, host = [], [], True
         for x in inputs:
             if isinstance(x, Tensor):

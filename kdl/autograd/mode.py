@@ -7,6 +7,9 @@ from functools import wraps
 class _Mode(threading.local):
     enabled = True
     inference = False
+    low = {}  # by kind of device, the dtype that `autocast` computes in
+    keep_casts = True
+    casts = None
 
 
 current = _Mode()

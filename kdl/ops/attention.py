@@ -14,6 +14,7 @@ import numpy as np
 
 from kdl import random, types
 from kdl.autograd import Function
+from kdl.autograd.autocast import active, mixes
 from kdl.errors import expect, expect_type
 from kdl.ops.common import floating, unbroadcast
 from kdl.ops.creation import zeros
@@ -146,8 +147,8 @@ def _project(query, key, value, weights, bias, same):
 # --- masks: bool ones are True where not to look, as nn.MultiheadAttention has it ---
 def _check_mask(op, name, mask, query):
     expect_type(isinstance(mask, Tensor), op, f"{name} to be a Tensor", **{name: type(mask).__name__})
-    expect_type(mask.dtype in (types.boolean, query.dtype), op, f"{name} of dtype bool or that of the queries",
-                **{name: mask.dtype, "query": query.dtype})
+    fits = mask.dtype in (types.boolean, query.dtype) or (active and mixes(op))
+    expect_type(fits, op, f"{name} of dtype bool or that of the queries", **{name: mask.dtype, "query": query.dtype})
 
 
 def _mask(op, mask, N, heads, size, query):

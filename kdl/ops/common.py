@@ -7,6 +7,7 @@ import numpy as np
 
 from kdl import types
 from kdl.autograd import is_grad_enabled
+from kdl.autograd.autocast import active, mixes
 from kdl.errors import describe
 from kdl.tensor import Tensor, array_module, channels_to_end
 
@@ -31,7 +32,7 @@ def floating(op, **tensors):
             raise TypeError(f"{op}: expected a floating-point {name}, got {dtype}; use {name}.float()")
         if first is None:
             first = dtype
-        elif dtype != first:
+        elif dtype != first and not (active and mixes(op)):
             dtypes = {name: x.dtype for name, x in tensors.items() if x is not None}
             raise TypeError(f"{op}: expected tensors of one dtype, got {describe(dtypes)}")
 

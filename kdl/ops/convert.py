@@ -57,6 +57,9 @@ class Cast(Function):
     def backward(self, gy, wanted):
         return self.k.xp.array(gy, self.before)
 
+    def run_backward(self, grads, wanted, retain_graph):
+        return super().run_backward(grads, wanted, True)  # nothing to free, and autocast lets results share a cast
+
 
 def _method_to(name, dtype):
     def convert(input, memory_format=types.preserve_format):

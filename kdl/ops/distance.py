@@ -8,6 +8,7 @@ import math
 
 from kdl import types
 from kdl.autograd import Function
+from kdl.autograd.autocast import active, widened
 from kdl.errors import expect, expect_type
 from kdl.ops.common import array_of, dimension, floating
 from kdl.ops.gemm import product
@@ -29,6 +30,8 @@ def cdist(x1, x2, p=2.0, compute_mode="use_mm_for_euclid_dist_if_necessary"):
     With compute_mode "donot_use_mm_for_euclid_dist" nothing is subtracted from squares. Raises ValueError, TypeError.
     """
     floating("cdist", x1=x1, x2=x2)
+    if active:
+        x1, x2 = widened("cdist", x1, x2)
     expect(x1.ndim > 1 and x2.ndim > 1 and x1.shape[-1] == x2.shape[-1], "cdist", "x1 (..., P, M) and x2 (..., R, M)",
            x1=x1, x2=x2)
     expect(compute_mode in _MODES, "cdist", f"compute_mode one of {', '.join(_MODES)}", compute_mode=compute_mode)
@@ -81,6 +84,8 @@ def pdist(input, p=2.0):
 @method
 def dist(input, other, p=2):
     """The norm of input - other as a number; both broadcast."""
+    if active:
+        input, other = widened("dist", input, other)
     return norm(input - other, p)
 
 
@@ -88,6 +93,8 @@ def dist(input, other, p=2):
 def renorm(input, p, dim, maxnorm):
     """The slices of a dimension, those of a p-norm above maxnorm scaled down to it. Raises ValueError, TypeError."""
     floating("renorm", input=input)
+    if active:
+        input, = widened("renorm", input)
     expect(input.ndim > 1 and p > 0 and maxnorm >= 0, "renorm", "at least 2 dimensions, p > 0 and maxnorm >= 0",
            input=input, p=p, maxnorm=maxnorm)
     dim = dimension("renorm", dim, input.ndim)

@@ -19,6 +19,7 @@ import numpy as np
 
 from kdl import types
 from kdl.autograd import Function
+from kdl.autograd.autocast import active, mixes
 from kdl.errors import describe, expect, expect_type
 from kdl.ops.common import assign_, like, unbroadcast
 from kdl.tensor import Tensor, method
@@ -96,7 +97,7 @@ def mv(input, vec):
     """input vec, for (M, K) and (K)."""
     a, b = _shapes("mv", input=input, vec=vec)
     expect(len(a) == 2 and len(b) == 1 and a[1] == b[0], "mv", "input (M, K) and vec (K)", input=input, vec=vec)
-    return MatMul()(input, vec)
+    return MatVec()(input, vec)
 
 
 @method
@@ -104,7 +105,7 @@ def dot(input, tensor):
     """The sum of input[i] tensor[i], for two vectors of one length."""
     a, b = _shapes("dot", input=input, tensor=tensor)
     expect(len(a) == 1 and a == b, "dot", "two vectors of one length", input=input, tensor=tensor)
-    return MatMul()(input, tensor)
+    return Exact()(input, tensor)
 
 
 @method
@@ -194,7 +195,7 @@ def _shapes(op, **tensors):
         if array.dtype is not dtype:
             if dtype is None:
                 dtype = array.dtype
-            if array.dtype != dtype or dtype == types.boolean:
+            if (array.dtype != dtype or dtype == types.boolean) and not (active and mixes(op)):
                 dtypes = {name: x.dtype for name, x in tensors.items() if isinstance(x, Tensor)}
                 raise TypeError(f"{op}: expected tensors of one dtype other than bool, got {describe(dtypes)}")
         shapes.append(array.shape)
@@ -212,6 +213,8 @@ def weighted_sum(op, input, product, beta, alpha):
                         f"{name} to be a number for {product.dtype} tensors", **{name: repr(factor)})
     if alpha != 1:
         product = product * alpha
+    if active:
+        input = input.to(product.dtype)
     return product if beta == 0 else product + (input if beta == 1 else input * beta)
 
 
@@ -242,6 +245,14 @@ class MatMul(Function):
             gb = product(self.k, a.swapaxes(-1, -2), gy)
             gb = gb.reshape(b_shape) if len(b_shape) == 1 else unbroadcast(gb, b_shape)
         return ga, gb
+
+
+class MatVec(MatMul):
+    """A product that `autocast` casts on GPUs only."""
+
+
+class Exact(MatMul):
+    """A product that `autocast` leaves alone."""
 
 
 class Linear(Function):

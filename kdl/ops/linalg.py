@@ -11,6 +11,7 @@ from kdl import types
 from kdl.autograd import Function
 from kdl.errors import expect, expect_type
 from kdl.ops.common import floating, unbroadcast
+from kdl.ops.gemm import Exact
 from kdl.tensor import Tensor, array_module, method
 
 __all__ = ["det", "inverse", "matrix_exp", "matrix_power"]
@@ -58,9 +59,9 @@ def matrix_exp(input):
     scaled, identity = input / 2.0**squarings, _identity(input)
     result = identity + scaled / _TERMS
     for k in range(_TERMS - 1, 0, -1):  # Horner: I + A/1 (I + A/2 (I + ...))
-        result = identity + (scaled @ result) / k
+        result = identity + Exact()(scaled, result) / k
     for _ in range(squarings):
-        result = result @ result
+        result = Exact()(result, result)
     return result
 
 

@@ -4,6 +4,7 @@ Each is a sum of hinges max(0, h), whose derivative is that of h where h is at l
 those of kdl/ops/loss.py.
 """
 from kdl import types
+from kdl.autograd.autocast import active, widened
 from kdl.errors import expect, expect_type
 from kdl.ops.common import array_of, floating
 from kdl.ops.compare import clamp, minimum
@@ -86,7 +87,7 @@ def multi_margin_loss(input, target, p=1, margin=1.0, weight=None, size_average=
     if weight is not None:
         expect(array_of(op, weight, "weight").shape == (C,), op, f"a weight for each of {C} classes", weight=weight)
         floating(op, input=input, weight=weight)
-    return _per_row(MultiMargin(reduction, p, margin), input, target, None if weight is None else weight.array)
+    return _per_row(op, MultiMargin(reduction, p, margin), input, target, None if weight is None else weight.array)
 
 
 def multilabel_margin_loss(input, target, size_average=None, reduce=None, reduction="mean"):
@@ -100,7 +101,7 @@ def multilabel_margin_loss(input, target, size_average=None, reduce=None, reduct
     C = _check_classes(op, input)
     check_same_shape(op, input=input, target=target)
     _check_labels(op, target.array, -1, C)
-    return _per_row(MultiLabelMargin(reduction), input, target)
+    return _per_row(op, MultiLabelMargin(reduction), input, target)
 
 
 def multilabel_soft_margin_loss(input, target, weight=None, size_average=None, reduce=None, reduction="mean"):
@@ -121,6 +122,8 @@ def multilabel_soft_margin_loss(input, target, weight=None, size_average=None, r
 def cosine_similarity(x1, x2, dim=1, eps=1e-8):
     """x1 . x2 / (max(|x1|, eps) max(|x2|, eps)) along a dimension of two tensors that broadcast."""
     floating("cosine_similarity", x1=x1, x2=x2)
+    if active:
+        x1, x2 = widened("cosine_similarity", x1, x2)
     x1, x2 = broadcast_tensors(x1, x2)
     units = [x / norm(x, 2, dim, keepdim=True).clamp_min(eps) for x in (x1, x2)]
     return (units[0] * units[1]).sum(dim)
@@ -142,6 +145,8 @@ def triplet_margin_loss(anchor, positive, negative, margin=1.0, p=2, eps=1e-6, s
     """
     op = "triplet_margin_loss"
     check_reduction(op, reduction, size_average, reduce)
+    if active:
+        anchor, positive, negative = widened(op, anchor, positive, negative)
     return _triplet(op, lambda x, y: pairwise_distance(x, y, p, eps), anchor, positive, negative, margin, swap,
                     reduction)
 
@@ -183,8 +188,10 @@ def _check_labels(op, labels, lowest, C):
         expect(lowest <= low and high < C, op, f"labels in [{lowest}, {C})", smallest=low, largest=high)
 
 
-def _per_row(function, input, *constants):
+def _per_row(op, function, input, *constants):
     """A loss of the rows of input, computed in float32 for halves."""
+    if active:
+        input, = widened(op, input)
     dtype = input.array.dtype
     return function(input.to(wide(dtype)), *constants).to(dtype)
 

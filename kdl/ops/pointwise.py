@@ -17,6 +17,7 @@ import numpy as np
 
 from kdl import kernels, types
 from kdl.autograd import Function, is_grad_enabled
+from kdl.autograd.autocast import active, widens
 from kdl.autograd.quiet import quiet
 from kdl.errors import expect, expect_type
 from kdl.ops.common import array_of, assign_, unbroadcast
@@ -144,7 +145,7 @@ def _promoted(function, rule, operands):
     compute = types.float32 if dtype in types.HALVES else dtype
     check_broadcast(rule.op, *operands)
     z = function()(*[cast(x, compute) for x in operands])
-    return z if compute == dtype else z.to(dtype)
+    return z if compute == dtype or (active and widens(rule.op, z)) else z.to(dtype)
 
 
 def operand(op, value):

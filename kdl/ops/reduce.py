@@ -8,6 +8,7 @@ import math
 
 from kdl import types
 from kdl.autograd import Function
+from kdl.autograd.autocast import active, widens
 from kdl.autograd.function import as_array
 from kdl.autograd.quiet import quiet
 from kdl.errors import expect, expect_type
@@ -121,7 +122,8 @@ def norm(input, p="fro", dim=None, keepdim=False, dtype=None):
     axes = axes_of("norm", dim, input.ndim)
     expect(0 <= p < math.inf or count_of(input.shape, axes), "norm", "elements to take an inf or negative norm of",
            input=input, p=p)
-    return reduced("norm", lambda axes, keepdim: Norm(axes, keepdim, p), input, dim, keepdim, dtype)
+    return reduced("norm", lambda axes, keepdim: Norm(axes, keepdim, p), input, dim, keepdim,
+                   None if dtype == input.dtype else dtype)
 
 
 @method
@@ -191,7 +193,7 @@ def reduced(op, function, input, dim, keepdim, dtype=None, integers="refuse"):
         have = types.int64 if integers == "int64" else types.get_default_dtype()
     compute = types.float32 if have in types.HALVES else have
     y = function(axes, keepdim)(input.to(compute))
-    return y if compute == have else y.to(have)
+    return y if compute == have or (dtype is None and active and widens(op, y)) else y.to(have)
 
 
 def count_of(shape, axes):
