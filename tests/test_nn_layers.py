@@ -269,6 +269,31 @@ def test_adaptive_softmax_refuses_what_does_not_fit():
         ours(kdl.ones(2, 8).double(), kdl.tensor([1, 20]))
 
 
+@pytest.mark.parametrize("name, args, shape", [
+    ("Linear", (3,), (2, 5, 6)), ("Linear", (3, False), (2, 6)), ("Conv1d", (4, 3), (2, 3, 8)),
+    ("Conv2d", (4, 3, 2, 1), (2, 6, 8, 8)), ("Conv3d", (4, 2), (3, 4, 4, 4)), ("ConvTranspose1d", (4, 3), (2, 3, 8)),
+    ("ConvTranspose2d", (4, 3, 2), (2, 3, 5, 5)), ("ConvTranspose3d", (4, 2), (2, 3, 3, 3, 3)),
+    ("BatchNorm1d", (), (4, 3)), ("BatchNorm2d", (1e-4, None), (4, 3, 2, 2)), ("BatchNorm3d", (), (4, 3, 2, 2, 2)),
+    ("InstanceNorm1d", (1e-5, 0.1, True, True), (4, 3, 5)), ("InstanceNorm2d", (), (4, 3, 2, 2)),
+    ("InstanceNorm3d", (), (4, 3, 2, 2, 2))])
+def test_lazy_layers_take_the_size_of_their_first_input(name, args, shape):
+    lazy, theirs = getattr(nn, f"Lazy{name}")(*args), getattr(torch.nn, f"Lazy{name}")(*args)
+    assert repr(lazy) == repr(theirs)
+    parameters = list(lazy.parameters())
+    x = np.random.default_rng(0).standard_normal(shape)
+    lazy.double()
+    y, _ = lazy(kdl.Tensor(x)), theirs.double()(torch.from_numpy(x))
+    assert type(lazy) is getattr(nn, name) and repr(lazy) == repr(theirs)
+    assert all(p is q for p, q in zip(lazy.parameters(), parameters, strict=True))
+    assert {k: v.shape for k, v in lazy.state_dict().items()} == {k: v.shape for k, v in theirs.state_dict().items()}
+    theirs.load_state_dict({k: torch.from_numpy(v.array) for k, v in lazy.state_dict().items()})
+    np.testing.assert_allclose(lazy.eval()(kdl.Tensor(x)).detach().array,
+                               theirs.eval()(torch.from_numpy(x)).detach().numpy(), atol=1e-12)
+    if name in ("Linear", "Conv2d"):
+        y.sum().backward()
+        assert all(p.grad is not None and p.grad.dtype == kdl.float64 for p in parameters)
+
+
 def test_dropout_draws_only_in_training():
     x = kdl.Tensor(np.ones((50, 40)))
     for name, shape in (("Dropout", (50, 40)), ("Dropout1d", (50, 40, 3)), ("Dropout2d", (50, 40, 3, 2)),

@@ -9,6 +9,7 @@ from kdl.nn.conv import *
 from kdl.nn.dropout import *
 from kdl.nn.embedding import *
 from kdl.nn.gemm import *
+from kdl.nn.lazy import *
 from kdl.nn.loss import *
 from kdl.nn.module import Module
 from kdl.nn.norm import *
