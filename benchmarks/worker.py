@@ -163,7 +163,7 @@ class Kdl(Library):
 
     def outputs(self, variant, which, times=1):
         """What our kernels fill is first filled with NaN: what a kernel leaves out, shows. Not so in repeated steps."""
-        if times > 1:
+        if times > 1 or variant in ("reference", "truth"):
             return super().outputs(variant, which, times)
         super().outputs(variant, which)  # compiles, which must find NumPy's own functions
         with _poisoned():
