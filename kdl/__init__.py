@@ -45,7 +45,8 @@ from kdl import amp, backends, cuda, data, linalg, nn, optim, torch, utils
 from kdl.amp import GradScaler
 from kdl.autograd.autocast import (autocast, clear_autocast_cache, get_autocast_dtype, is_autocast_cache_enabled,
                                    is_autocast_enabled)
-from kdl.backends import are_deterministic_algorithms_enabled, use_deterministic_algorithms
+from kdl.backends import (are_deterministic_algorithms_enabled, get_num_threads, set_num_threads,
+                          use_deterministic_algorithms)
 from kdl.nn.functional import (adaptive_avg_pool1d, avg_pool1d, bilinear, channel_shuffle, conv1d, conv2d, conv3d,
                                conv_transpose1d, conv_transpose2d, conv_transpose3d, cosine_similarity, group_norm,
                                layer_norm, max_pool1d, max_pool1d_with_indices, max_pool2d, max_pool3d,

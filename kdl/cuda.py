@@ -4,11 +4,13 @@ Everything stands on CuPy: a stream or device chosen here is CuPy's own choice, 
 """
 from contextlib import contextmanager
 
-from kdl import types
+from kdl import random, types
 from kdl.kernels import cuda as _kernels
 
 __all__ = ["Stream", "current_device", "current_stream", "device", "device_count", "empty_cache", "get_arch_list",
-           "get_device_capability", "get_device_name", "is_available", "set_device", "stream", "synchronize"]
+           "get_device_capability", "get_device_name", "is_available", "is_bf16_supported", "manual_seed",
+           "manual_seed_all", "mem_get_info", "memory_allocated", "memory_reserved", "set_device", "stream",
+           "synchronize"]
 
 
 def is_available():
@@ -84,6 +86,42 @@ def empty_cache():
     """Give memory that CuPy keeps for later arrays back to the driver; nothing without a GPU."""
     if is_available():
         _cupy().get_default_memory_pool().free_all_blocks()
+
+
+def memory_allocated(device=None):
+    """The bytes of a GPU's memory that arrays take; 0 without a GPU."""
+    return _pool_bytes("used_bytes", device)
+
+
+def memory_reserved(device=None):
+    """The bytes of a GPU's memory that CuPy holds, for arrays of now and later; 0 without a GPU."""
+    return _pool_bytes("total_bytes", device)
+
+
+def mem_get_info(device=None):
+    """The free and all bytes of a GPU's memory. Raises RuntimeError, ValueError."""
+    with _device(device):
+        return _cupy().cuda.runtime.memGetInfo()
+
+
+def is_bf16_supported():
+    """Whether there is a GPU: all that the kernels run on compute with bfloat16."""
+    return is_available()
+
+
+def manual_seed(seed):
+    """Seed the default generator: numbers for GPUs are drawn from it too."""
+    random.manual_seed(seed)
+
+
+manual_seed_all = manual_seed
+
+
+def _pool_bytes(name, device):
+    if not is_available():
+        return 0
+    with _device(device):
+        return getattr(_cupy().get_default_memory_pool(), name)()
 
 
 def _device(device):

@@ -180,3 +180,12 @@ def test_reset_parameters_draws_anew():
     bn(kdl.Tensor(np.random.default_rng(0).standard_normal((5, 2)).astype(np.float32)))
     bn.reset_parameters()
     assert int(bn.num_batches_tracked) == 0 and not bn.running_mean.array.any()
+
+
+def test_sparse_columns():
+    kdl.manual_seed(0)
+    w = nn.init.sparse_(kdl.empty(50, 8), 0.3, std=2.0).array
+    assert ((w == 0).sum(0) == 15).all() and 1.5 < w[w != 0].std() < 2.5
+    assert len({tuple(column) for column in (w == 0).T}) > 1
+    with pytest.raises(ValueError, match="sparse_: expected a matrix"):
+        nn.init.sparse_(kdl.empty(3), 0.5)

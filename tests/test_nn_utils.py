@@ -84,6 +84,20 @@ def test_one_parameter_none_and_no_gradients():
         float(torch.nn.utils.clip_grad_norm_((p for p in theirs), 1.0)))
 
 
+@pytest.mark.parametrize("norm_type", [2, 1, float("inf")])
+def test_norms_first_and_clipping_later(norm_type):
+    ours, theirs = pair(10.0)
+    norm = utils.get_total_norm([p.grad for p in ours if p.grad is not None], norm_type)
+    expected = torch.nn.utils.get_total_norm([p.grad for p in theirs if p.grad is not None], norm_type)
+    np.testing.assert_allclose(norm.array, expected.numpy(), rtol=1e-12)
+    utils.clip_grads_with_norm_(ours, 0.5, norm)
+    torch.nn.utils.clip_grads_with_norm_(theirs, 0.5, expected)
+    assert_same_gradients(ours, theirs)
+    assert float(utils.get_total_norm([])) == 0
+    with pytest.raises(RuntimeError, match="get_total_norm: the norm"):
+        utils.get_total_norm([kdl.tensor([float("inf")])], error_if_nonfinite=True)
+
+
 def test_clip_grad_value():
     ours, theirs = pair()
     utils.clip_grad_value_(ours, 0.5)

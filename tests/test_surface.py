@@ -259,3 +259,79 @@ def test_functions_at_both_places_are_the_same():
         theirs = torch.conv_transpose2d(torch.from_numpy(x), torch.from_numpy(w), None, 2, 1, 0, 1, 1)
     np.testing.assert_allclose(kdl.conv_transpose2d(kdl.Tensor(x), kdl.Tensor(w), None, 2, 1, 0, 1, 1).array,
                                theirs.numpy(), rtol=1e-12)
+
+
+# --- other namespaces ---
+def test_names_of_dtypes_as_types():
+    for dtype in ("FloatTensor", "LongTensor", "BoolTensor", "HalfTensor"):
+        ours, theirs = getattr(kdl, dtype)([1, 0]), getattr(torch, dtype)([1, 0])
+        assert ours.type() == theirs.type().replace("torch", "kdl")
+        assert kdl.ones(2).type(getattr(kdl, dtype)).dtype == ours.dtype
+    assert kdl.ones(2).type(kdl.int32).dtype == kdl.int32 and kdl.ones(2).type("int8").dtype == kdl.int8
+
+
+@pytest.mark.parametrize("shape", [(4,), (3, 5), (2, 3, 4)])
+def test_places_of_flat_positions(shape):
+    size = int(np.prod(shape))
+    positions = np.random.default_rng(0).integers(-size, size, (2, 6))
+    for a, b in zip(kdl.unravel_index(kdl.Tensor(positions), shape),
+                    torch.unravel_index(torch.from_numpy(positions), shape), strict=True):
+        np.testing.assert_array_equal(a.array, b.numpy())
+    with pytest.raises(ValueError, match="positions in the shape"):
+        kdl.unravel_index(kdl.tensor([size]), shape)
+    with pytest.raises(TypeError, match="integer indices"):
+        kdl.unravel_index(kdl.ones(1), shape)
+
+
+FUNCTIONS = {
+    "one": (lambda x: (x**3).sum(), [(2, 3)]), "matrix": (lambda x: x.exp(), [(2, 2)]),
+    "two": (lambda x, y: x @ y, [(2, 3), (3,)]), "pair": (lambda x, y: (x * y, x.sum()), [(3,), (3,)]),
+    "unused": (lambda x, y: x * 2, [(2,), (3,)]),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_jacobians_are_torchs(name):
+    func, shapes = FUNCTIONS[name]
+    arrays = [np.random.default_rng(i).standard_normal(shape) for i, shape in enumerate(shapes)]
+    ours, theirs = tuple(map(kdl.Tensor, arrays)), tuple(map(torch.from_numpy, arrays))
+    if len(arrays) == 1:
+        (ours,), (theirs,) = ours, theirs
+    same(kdl.autograd.functional.jacobian(func, ours), torch.autograd.functional.jacobian(func, theirs))
+    outputs = func(*theirs) if len(arrays) > 1 else func(theirs)
+    several = isinstance(outputs, tuple)
+    v = [np.random.default_rng(9).standard_normal(tuple(y.shape)) for y in (outputs if several else [outputs])]
+    a, b = [kdl.Tensor(w) for w in v], [torch.from_numpy(w) for w in v]
+    same(kdl.autograd.functional.vjp(func, ours, a if several else a[0]),
+         torch.autograd.functional.vjp(func, theirs, tuple(b) if several else b[0]))
+    if name == "unused":
+        with pytest.raises(RuntimeError, match="does not depend"):
+            kdl.autograd.functional.jacobian(func, ours, strict=True)
+
+
+def same(ours, theirs):
+    if isinstance(theirs, tuple):
+        for a, b in zip(ours, theirs, strict=True):
+            same(a, b)
+    else:
+        np.testing.assert_allclose(ours.array, theirs.numpy(), rtol=1e-12)
+
+
+def test_threads():
+    before = kdl.get_num_threads()
+    assert before >= 1
+    kdl.set_num_threads(1)
+    assert kdl.get_num_threads() == 1
+    kdl.set_num_threads(before)
+    assert kdl.get_num_threads() == before
+    with pytest.raises(ValueError, match="an int above 0"):
+        kdl.set_num_threads(0)
+
+
+def test_seeds_and_memory_of_gpus():
+    kdl.cuda.manual_seed_all(5)
+    first = kdl.rand(3).tolist()
+    kdl.cuda.manual_seed(5)
+    assert kdl.rand(3).tolist() == first
+    if not kdl.cuda.is_available():
+        assert kdl.cuda.memory_allocated() == kdl.cuda.memory_reserved() == 0 and not kdl.cuda.is_bf16_supported()

@@ -4,6 +4,7 @@ Every differentiable operation is a `Function` instance, and that instance is th
 pass walks the nodes (`walk.py`); `mode.py` says whether anything is recorded, `check.py` compares a recorded gradient
 with finite differences.
 """
+from kdl.autograd import functional as functional
 from kdl.autograd.check import gradcheck
 from kdl.autograd.function import Function
 from kdl.autograd.mode import enable_grad, inference_mode, is_grad_enabled, is_inference_mode_enabled, no_grad

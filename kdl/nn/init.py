@@ -7,10 +7,11 @@ import math
 
 from kdl.autograd import no_grad
 from kdl.errors import expect
+from kdl.random import randperm
 from kdl.tensor import Tensor, array_module
 
 __all__ = ["calculate_gain", "constant_", "dirac_", "eye_", "kaiming_normal_", "kaiming_uniform_", "normal_", "ones_",
-           "orthogonal_", "trunc_normal_", "uniform_", "xavier_normal_", "xavier_uniform_", "zeros_"]
+           "orthogonal_", "sparse_", "trunc_normal_", "uniform_", "xavier_normal_", "xavier_uniform_", "zeros_"]
 
 _GAINS = {"linear": 1, "conv1d": 1, "conv2d": 1, "conv3d": 1, "conv_transpose1d": 1, "conv_transpose2d": 1,
           "conv_transpose3d": 1, "sigmoid": 1, "tanh": 5 / 3, "relu": math.sqrt(2), "selu": 3 / 4}
@@ -144,6 +145,20 @@ def orthogonal_(tensor, gain=1, generator=None):
     q, r = xp.linalg.qr(normal_(Tensor(xp.empty(tall, "float64")), generator=generator).array)
     q *= xp.sign(xp.diagonal(r))
     return _fill(tensor, gain * (q if tall[0] == rows else q.T).reshape(tensor.shape))
+
+
+def sparse_(tensor, sparsity, std=0.01, generator=None):
+    """Normal with mean 0, but a part `sparsity` of every column, at random places, 0. (Martens, 2010.)
+
+    Raises ValueError unless the tensor is a matrix.
+    """
+    expect(tensor.ndim == 2, "sparse_", "a matrix", tensor=tensor)
+    rows, columns = tensor.shape
+    normal_(tensor, 0, std, generator)
+    zeros = math.ceil(sparsity * rows)
+    for column in range(columns):
+        tensor.array[randperm(rows, generator=generator).array[:zeros], column] = 0
+    return tensor
 
 
 def _fill(tensor, values):

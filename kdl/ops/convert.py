@@ -74,12 +74,6 @@ for _name, _dtype in (("half", types.float16), ("bfloat16", types.bfloat16), ("f
     _method_to(_name, _dtype)
 
 
-@method(names=("type",))
-def astype(input, dtype):
-    """The tensor as the dtype; itself where it is."""
-    return to(input, dtype)
-
-
 @method
 def type_as(input, other):
     """The tensor in the dtype and on the device of `other`."""

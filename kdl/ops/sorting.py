@@ -16,7 +16,8 @@ from kdl.ops.select import gather, number_in, positions_in
 from kdl.tensor import Tensor, array_module, method
 
 __all__ = ["argsort", "bincount", "bucketize", "histc", "isin", "kthvalue", "mode", "msort", "nanquantile", "quantile",
-           "searchsorted", "sort", "topk", "unique", "unique_consecutive"]
+           "searchsorted", "sort", "topk", "unique", "unique_consecutive",
+           "unravel_index"]
 
 
 # --- order ---
@@ -296,6 +297,19 @@ def unique_consecutive(input, return_inverse=False, return_counts=False, dim=Non
     results += [Tensor(inverse.reshape(array.shape if axis is None else -1))] if return_inverse else []
     results += [Tensor(xp.diff(xp.concatenate([first, xp.asarray([len(slices)])])))] if return_counts else []
     return tuple(results) if len(results) > 1 else results[0]
+
+
+def unravel_index(indices, shape):
+    """The places in a tensor of that shape that flat positions stand for, as a tuple of tensors, one per dimension.
+
+    Raises TypeError, ValueError.
+    """
+    array, shape = array_of("unravel_index", indices, "indices"), (shape,) if isinstance(shape, int) else tuple(shape)
+    expect_type(array.dtype.kind in "iu", "unravel_index", "integer indices", indices=array.dtype)
+    size, array = math.prod(shape), array.astype(types.int64)
+    expect(not array.size or -size <= int(array.min()) <= int(array.max()) < size, "unravel_index",
+           "indices that are positions in the shape", shape=shape)
+    return tuple([Tensor(a) for a in array_module(array).unravel_index(array % max(size, 1), shape)])
 
 
 def isin(elements, test_elements, *, assume_unique=False, invert=False):

@@ -5,7 +5,8 @@ from kdl.autograd.quiet import quiet
 from kdl.errors import expect
 from kdl.tensor import Tensor, array_module
 
-__all__ = ["clip_grad_norm_", "clip_grad_value_", "parameters_to_vector", "vector_to_parameters"]
+__all__ = ["clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_", "get_total_norm", "parameters_to_vector",
+           "vector_to_parameters"]
 
 
 def clip_grad_norm_(parameters, max_norm, norm_type=2.0, error_if_nonfinite=False, foreach=None):
@@ -20,17 +21,41 @@ def clip_grad_norm_(parameters, max_norm, norm_type=2.0, error_if_nonfinite=Fals
 
 @quiet
 def _clip_norm(grads, max_norm, norm_type, error_if_nonfinite):
-    xp = array_module(grads[0])
-    norms = xp.stack([_norm(xp, g, norm_type) for g in grads])
+    total = _total(grads, norm_type, error_if_nonfinite, "clip_grad_norm_")
+    _scale(grads, max_norm, float(total))
+    return total
+
+
+@quiet
+def _total(arrays, norm_type, error_if_nonfinite, op):
+    xp = array_module(arrays[0])
+    norms = xp.stack([_norm(xp, g, norm_type) for g in arrays])
     total = xp.asarray(norms.max() if norm_type == np.inf else _norm(xp, norms, norm_type))
     if error_if_nonfinite and not xp.isfinite(total):
-        raise RuntimeError(f"clip_grad_norm_: the norm of the gradients is {float(total)}; "
-                           "pass error_if_nonfinite=False to scale them all the same")
-    factor = max_norm / (float(total) + 1e-6)
+        raise RuntimeError(f"{op}: the norm of the gradients is {float(total)}; "
+                           "pass error_if_nonfinite=False to go on all the same")
+    return total
+
+
+@quiet
+def _scale(grads, max_norm, total):
+    factor = max_norm / (total + 1e-6)
     if not factor >= 1:
         for g in grads:
             g *= g.dtype.type(factor)
-    return total
+
+
+def get_total_norm(tensors, norm_type=2.0, error_if_nonfinite=False, foreach=None):
+    """The norm of all tensors together. Raises RuntimeError for an infinite or NaN norm when asked to."""
+    arrays = [t.array for t in ([tensors] if isinstance(tensors, Tensor) else tensors)]
+    if not arrays:
+        return Tensor(np.zeros((), np.float32))
+    return Tensor(_total(arrays, float(norm_type), error_if_nonfinite, "get_total_norm"))
+
+
+def clip_grads_with_norm_(parameters, max_norm, total_norm, foreach=None):
+    """Scale all gradients by max_norm / (total_norm + 1e-6), at most 1: `clip_grad_norm_` for a norm that is known."""
+    _scale(_grads(parameters), float(max_norm), float(total_norm))
 
 
 def _norm(xp, array, p):
