@@ -116,7 +116,7 @@ class _Walk:
 
     def run(self, roots, retain_graph):
         for y, g in roots:
-            self.send(edge_of(y), g, (g, g))
+            self.send(edge_of(y), g, (g, g), ())
         while self.heap:
             node, sums = self.pending.pop(-heapq.heappop(self.heap))
             grads = [None if part is None else part.array for part in sums]
@@ -128,7 +128,7 @@ class _Walk:
             gx = node.run_backward(grads, wanted, retain_graph)
             for edge, g, asked in zip(node.edges, gx, wanted, strict=True):
                 if asked and g is not None:
-                    self.send(edge, g, (*gx, *grads))
+                    self.send(edge, g, gx, grads)
         for leaf, total in self.leaves.items():
             g = _call_hooks(leaf.hooks, total.array)
             owned = total.owned and not leaf.hooks
@@ -138,17 +138,17 @@ class _Walk:
                 self.captured[leaf] = g if owned else g.copy()
         return self.captured
 
-    def send(self, edge, g, holders):
-        """Add a gradient to where the edge leads; `holders` lists the gradients around it, itself included."""
+    def send(self, edge, g, gx, grads):
+        """Add a gradient to where the edge leads; it is one of a node's gx, which was computed from its grads."""
         if type(g) is not np.ndarray:
             g = as_array(g)
         if type(edge) is not tuple:
             if self.captured is None and not edge.hooks:
-                _accumulate(edge, g, edge.grad is None and _alone(g, holders))
+                _accumulate(edge, g, edge.grad is None and _alone(g, (*gx, *grads)))
             elif edge in self.leaves:
                 self.leaves[edge].add(g)
             elif self.captured is None or edge in self.captured:
-                self.leaves[edge] = _Sum(g, _alone(g, holders))
+                self.leaves[edge] = _Sum(g, _alone(g, (*gx, *grads)))
             return
         node, index = edge
         if node.number not in self.pending:

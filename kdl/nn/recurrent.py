@@ -165,8 +165,9 @@ class _Cell(Module):
         if hx is None:
             states = [input.new_zeros(*input.shape[:-1], self.hidden_size)] * (1 + lstm)
         for h in states:
-            expect(h.shape == (*input.shape[:-1], self.hidden_size), name, "states (N, hidden_size), or without N",
-                   hx=h, input=input, hidden_size=self.hidden_size)
+            if h.shape != (*input.shape[:-1], self.hidden_size):
+                expect(False, name, "states (N, hidden_size), or without N", hx=h, input=input,
+                       hidden_size=self.hidden_size)
         alone = input.ndim == 1
         if alone:
             input, states = input.unsqueeze(0), [h.unsqueeze(0) for h in states]

@@ -286,7 +286,8 @@ def glu(input, dim=-1):
 
 # --- arguments ---
 def _apply(op, function, input, inplace=False):
-    floating(op, input=input)
+    if not (isinstance(input, Tensor) and input.array.dtype in types.FLOATS):
+        floating(op, input=input)
     y = function(input)
     return assign_(input, y) if inplace else y
 
@@ -322,7 +323,7 @@ def _numbers(op, input, **values):
 
 
 def _is_integer(input):
-    return isinstance(input, Tensor) and types.category(input.dtype) == 1
+    return isinstance(input, Tensor) and input.array.dtype.kind in "iu"
 
 
 def _integers(op, input, **values):

@@ -25,9 +25,13 @@ __all__ = []
 @method(names=["__getitem__"])
 def getitem(input, key):
     """The selected elements: a view where the key has no arrays, a copy otherwise. Raises IndexError, ValueError."""
-    if type(key) is int or (type(key) is slice and key.step is None):
+    items = key if type(key) is tuple else (key,)
+    for k in items:
+        if not (type(k) is int or k is None or k is Ellipsis or (type(k) is slice and k.step is None)):
+            break
+    else:
         try:
-            return Slice((key, ...))(input)
+            return Slice(items if Ellipsis in items else (*items, ...))(input)
         except (IndexError, TypeError):
             pass  # what follows says it more clearly
     basic, advanced = _two_steps(input.array, key)

@@ -134,13 +134,15 @@ def _direction(op, input, states, params, has_biases, sizes, reverse):
     gates, _, function = _CELLS[op]
     H = w_hh.shape[0] // gates
     P = H if project is None else project.shape[0]
-    expect(w_ih.shape == (gates * H, input.shape[-1]) and w_hh.shape == (gates * H, P), op,
-           f"w_ih ({gates} H, I) and w_hh ({gates} H, {'H' if project is None else 'P'})", w_ih=w_ih, w_hh=w_hh,
-           input=input)
+    if w_ih.shape != (gates * H, input.shape[-1]) or w_hh.shape != (gates * H, P):
+        expect(False, op, f"w_ih ({gates} H, I) and w_hh ({gates} H, {'H' if project is None else 'P'})", w_ih=w_ih,
+               w_hh=w_hh, input=input)
     for name, b in (("b_ih", b_ih), ("b_hh", b_hh)):
-        expect(b is None or b.shape == (gates * H,), op, f"{name} of length {gates * H}", **{name: b})
-    for (name, h), length in zip(_named(states).items(), (P, H), strict=False):
-        expect(h.shape[-1] == length, op, f"{name}.shape[-1] == {length}", **{name: h})
+        if b is not None and b.shape != (gates * H,):
+            expect(False, op, f"{name} of length {gates * H}", **{name: b})
+    for name, h, length in zip(("h", "c"), states, (P, H), strict=False):
+        if h.shape[-1] != length:
+            expect(False, op, f"{name}.shape[-1] == {length}", **{name: h})
     x = linear(input, w_ih, b_ih)
     return function(op, sizes, reverse)(x, w_hh, b_hh, *states, *(() if project is None else (project,)))
 
@@ -149,8 +151,8 @@ def _cell(op, input, states, w_ih, w_hh, b_ih, b_hh):
     floating(op + "_cell", input=input, **_named(states), w_ih=w_ih, w_hh=w_hh, b_ih=b_ih, b_hh=b_hh)
     expect(input.ndim == 2, op + "_cell", "an input of shape (N, I)", input=input)
     for name, h in _named(states).items():
-        expect(h.ndim == 2 and len(h) == len(input), op + "_cell", f"{name} of shape ({len(input)}, H)",
-               **{name: h, "input": input})
+        if h.ndim != 2 or len(h) != len(input):
+            expect(False, op + "_cell", f"{name} of shape ({len(input)}, H)", **{name: h, "input": input})
     biases = (b_ih, b_hh) if b_ih is not None else ()
     expect((b_ih is None) == (b_hh is None), op + "_cell", "both b_ih and b_hh, or neither", b_ih=b_ih, b_hh=b_hh)
     _, *last = _direction(op, input, states, (w_ih, w_hh, *biases), b_ih is not None, (len(input),), False)

@@ -10,6 +10,8 @@ another computes the gradient; neither p nor l is stored. C is dimension 1 of (N
 """
 import math
 
+import numpy as np
+
 from kdl import types
 from kdl.autograd import Function, is_grad_enabled
 from kdl.errors import expect, expect_type
@@ -62,8 +64,9 @@ def cross_entropy(input, target, weight=None, size_average=None, ignore_index=-1
     label_smoothing = float(label_smoothing)
     if array_of(op, target, "target").dtype in types.FLOATS and target.array.shape == input.array.shape:
         return _soft_cross_entropy(input, target, weight, ignore_index, reduction, label_smoothing)
-    _check_labels(op, input, target, C, ignore_index, ", or probabilities of the shape of input")
-    return CrossEntropy(reduction, int(ignore_index), label_smoothing)(input, target, _constant(op, input, weight))
+    inside = _check_labels(op, input, target, C, ignore_index, ", or probabilities of the shape of input")
+    function = CrossEntropy(reduction, int(ignore_index), label_smoothing, inside and not 0 <= ignore_index < C)
+    return function(input, target, _constant(op, input, weight))
 
 
 def nll_loss(input, target, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean"):
@@ -123,22 +126,30 @@ def _constant(op, input, weight):
 
 
 def _check_labels(op, input, target, C, ignore_index, alternative=""):
-    """Raise unless target holds a label in [0, C), or ignore_index, for every row."""
+    """Raise unless target holds a label in [0, C), or ignore_index, for every row; whether all are in [0, C)."""
     labels, shape = array_of(op, target, "target"), input.array.shape
     expected = shape[:1] + shape[2:] if len(shape) > 1 else ()
-    fits = labels.shape == expected or (len(shape) == 1 and labels.shape == (1,))
-    expect(fits, op, f"class labels of shape {expected}{alternative}", target=target, input=input)
-    expect_type(labels.dtype in (types.int64, types.uint8), op, "class labels of dtype int64; use target.long()",
-                target__dtype=labels.dtype)
-    expect_type(isinstance(ignore_index, int), op, "ignore_index to be an int", ignore_index=ignore_index)
+    if labels.shape != expected and not (len(shape) == 1 and labels.shape == (1,)):
+        expect(False, op, f"class labels of shape {expected}{alternative}", target=target, input=input)
+    if labels.dtype not in (types.int64, types.uint8):
+        expect_type(False, op, "class labels of dtype int64; use target.long()", target__dtype=labels.dtype)
+    if not isinstance(ignore_index, int):
+        expect_type(False, op, "ignore_index to be an int", ignore_index=ignore_index)
     xp = array_module(labels)
-    if not labels.size or (int(xp.max(labels)) < C and int(xp.min(labels)) >= 0):
-        return
+    if not labels.size:
+        return True
+    if xp is np:  # where negative numbers are large, the maximum says it all
+        inside = np.maximum.reduce(labels if labels.dtype == types.uint8 else labels.view(np.uint64), None) < C
+    else:
+        inside = int(xp.max(labels)) < C and int(xp.min(labels)) >= 0
+    if inside:
+        return True
     bad = xp.argwhere(((labels < 0) | (labels >= C)) & (labels != ignore_index))
     if len(bad):
         position = tuple(int(i) for i in bad[0])
         expect(False, op, f"labels in [0, {C}) or ignore_index {ignore_index}", label=int(labels[position]),
                position=position, input=input)
+    return False
 
 
 # --- layouts ---
@@ -189,8 +200,9 @@ class LogSoftmax(Softmax):
 class ClassLoss(Loss):
     """A loss for every row of the (outer, C, inner) view of x."""
 
-    def __init__(self, reduction, ignore_index=-100, label_smoothing=0.0):
+    def __init__(self, reduction, ignore_index=-100, label_smoothing=0.0, all_count=False):
         self.reduction, self.ignore_index, self.label_smoothing = reduction, ignore_index, label_smoothing
+        self.all_count = all_count  # whether it is known that no label is ignored
 
     def result(self, loss, x):
         """The losses (outer, inner) in the shape of x without its classes, reduced."""
@@ -207,6 +219,8 @@ class ClassLoss(Loss):
         """What the mean divides by: the weights of the labels, added up; NaN where that is 0."""
         if self.reduction != "mean":
             return None
+        if self.all_count and weight is None:
+            return float(labels.size) or math.nan
         used = self.k.xp.not_equal(labels, self.ignore_index)
         total = self.k.xp.count_nonzero(used) if weight is None else weight[labels[used]].sum(dtype=wide(weight.dtype))
         return float(total) or math.nan

@@ -4,6 +4,8 @@ A step is one product and one compiled loop that does all the rest of it. Sequen
 cut into parts, which run the whole sequence side by side; the cut does not depend on the number of threads. Every step
 multiplies by the same matrix, which BLAS would rearrange each time: for float32 it is rearranged once, into panels.
 """
+from itertools import accumulate
+
 import numpy as np
 
 from kdl.kernels.cpu.blas import _parts, _share
@@ -13,7 +15,7 @@ from kdl.kernels.cpu.simd import LANES
 from kdl.kernels.cpu.tiles import ROWS, WIDTH, strip_kernel
 
 _ROWS = 32  # sequences of a part at least: fewer make the products slow
-_FEW = 6    # sequences below which most rows of a tile would be for nothing
+_FEW = 6    # sequences or steps below which tiles do not pay: most rows for nothing, or panels laid out for little
 
 _strip = strip_kernel(ROWS, bias_of_rows=False)
 
@@ -23,7 +25,7 @@ _strip = strip_kernel(ROWS, bias_of_rows=False)
 def rnn_forward(x, w, b, h0, y, hn, sizes, reverse, relu):
     b = _or_empty(b, w)
     hn[...] = h0
-    multiply = _multiplier(w.T, len(h0))
+    multiply = _multiplier(w.T, len(h0), len(sizes))
 
     def run(steps, count):
         s = np.empty((count, w.shape[0]), x.dtype)
@@ -38,7 +40,7 @@ def rnn_backward(y, w, gy, ghn, gx, gh0, sizes, reverse, relu):
     """gy and ghn may be None, for zeros."""
     gy = _or_no_rows(gy, y)
     gh0[...] = 0 if ghn is None else ghn
-    multiply = _multiplier(w, len(gh0))
+    multiply = _multiplier(w, len(gh0), len(sizes))
 
     def run(steps, count):
         for start, n, lo, _, _ in steps[::-1]:
@@ -52,7 +54,7 @@ def lstm_forward(x, w, b, h0, c0, project, gates, c, y, hn, cn, sizes, reverse):
     """project may be None, and so may b."""
     b = _or_empty(b, w)
     hn[...], cn[...] = h0, c0
-    multiply = _multiplier(w.T, len(h0))
+    multiply = _multiplier(w.T, len(h0), len(sizes))
 
     def run(steps, count):
         s = np.empty((count, w.shape[0]), x.dtype)
@@ -74,7 +76,7 @@ def lstm_backward(gates, c, c0, w, project, gy, ghn, gcn, gx, gh, gh0, gc0, size
     gh0[...] = 0 if ghn is None else ghn
     gc0[...] = 0 if gcn is None else gcn
     nothing = np.empty((0, 0), gx.dtype)
-    multiply = _multiplier(w, len(gh0))
+    multiply = _multiplier(w, len(gh0), len(sizes))
 
     def run(steps, count):
         total = np.empty((count, c.shape[1]), gx.dtype)
@@ -96,7 +98,7 @@ def gru_forward(x, w, b, h0, gates, y, hn, sizes, reverse):
     """b may be None."""
     b = _or_empty(b, w)
     hn[...] = h0
-    multiply = _multiplier(w.T, len(h0))
+    multiply = _multiplier(w.T, len(h0), len(sizes))
 
     def run(steps, count):
         s = np.empty((count, w.shape[0]), x.dtype)
@@ -111,7 +113,7 @@ def gru_backward(gates, y, h0, w, gy, ghn, gx, gs, gh0, sizes, reverse):
     """gy and ghn may be None, for zeros."""
     gy = _or_no_rows(gy, y)
     gh0[...] = 0 if ghn is None else ghn
-    multiply = _multiplier(w, len(gh0))
+    multiply = _multiplier(w, len(gh0), len(sizes))
 
     def run(steps, count):
         through = np.empty((count, y.shape[1]), gx.dtype)
@@ -129,8 +131,7 @@ def _run(function, batch, sizes, reverse, weights):
     A step is (first row of the part, how many, first sequence of the part, first row of the part a step before, how
     many there are before): of sequences that start here there is none.
     """
-    ends = np.cumsum(sizes).tolist()
-    starts = [(end - n, n) for end, n in zip(ends, sizes, strict=True)]
+    starts = [(end - n, n) for end, n in zip(accumulate(sizes), sizes, strict=True)]
     if reverse:
         starts.reverse()
 
@@ -146,9 +147,9 @@ def _run(function, batch, sizes, reverse, weights):
     _share(work, _parts(batch, max(1, min(16, batch // _ROWS))), sum(sizes) * weights)
 
 
-def _multiplier(w, batch):
+def _multiplier(w, batch, steps):
     """A function (a, row, y, at, n) that makes n rows of y, from `at` on, those of a, from `row` on, times w."""
-    if w.dtype != np.float32 or batch < _FEW:
+    if w.dtype != np.float32 or batch < _FEW or steps < _FEW:
         def multiply(a, row, y, at, n):
             np.matmul(a[row:row + n], w, out=y[at:at + n])
         return multiply
