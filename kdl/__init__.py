@@ -21,6 +21,7 @@ from kdl.ops.conv import get_conv_precision, set_conv_precision
 from kdl.ops.gemm import (addmm, baddbmm, bmm, dot, get_float32_matmul_precision, matmul, mm, mv, outer,
                           set_float32_matmul_precision)
 from kdl.ops.indexing import *
+from kdl.ops.inplace import *
 from kdl.ops.join import *
 from kdl.ops.linalg import *
 from kdl.ops.maths import *

@@ -335,3 +335,11 @@ def test_seeds_and_memory_of_gpus():
     assert kdl.rand(3).tolist() == first
     if not kdl.cuda.is_available():
         assert kdl.cuda.memory_allocated() == kdl.cuda.memory_reserved() == 0 and not kdl.cuda.is_bf16_supported()
+
+
+def test_in_place_functions_are_torchs():
+    names = {name for name in dir(torch) if name.endswith("_") and not name.startswith("_")}
+    missing = {name for name in names if hasattr(kdl.Tensor, name) and not hasattr(kdl, name)}
+    assert not missing
+    x = kdl.ones(2)
+    assert kdl.exp_(x) is x and kdl.clamp_(x, 0, 2) is x and x.tolist() == [2, 2] and kdl.zero_(x).tolist() == [0, 0]
