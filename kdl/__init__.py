@@ -42,7 +42,7 @@ from kdl.tensor import Size, Tensor, set_printoptions
 from kdl.types import (MemoryFormat as memory_format, bfloat16, boolean as bool, channels_last, channels_last_3d,
                        contiguous_format, device, finfo, float16, float32, float64, get_default_dtype, iinfo, int8,
                        int16, int32, int64, preserve_format, promote_types, result_type, set_default_dtype, uint8)
-from kdl import amp, backends, cuda, data, linalg, nn, optim, torch, utils
+from kdl import amp, backends, cuda, data, distributions, linalg, nn, optim, torch, utils
 from kdl.amp import GradScaler
 from kdl.autograd.autocast import (autocast, clear_autocast_cache, get_autocast_dtype, is_autocast_cache_enabled,
                                    is_autocast_enabled)
