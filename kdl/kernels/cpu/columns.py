@@ -16,6 +16,7 @@ from math import prod
 
 import numpy as np
 
+from kdl.kernels.cpu import lines
 from kdl.kernels.cpu.blas import _share
 from kdl.kernels.cpu.cells import _collect, _deal, _starts, backward_pieces, forward_piece
 from kdl.kernels.cpu.direct import _products_with_lines, _sum_of_lines
@@ -57,6 +58,9 @@ def _volume(array):
 @_volumetric("y")
 def forward(x, w, b, y, stride, padding, dilation, groups):
     axes = _axes(x, w, y, stride, padding, dilation)
+    if by_lines(w, len(w) // groups):
+        lines.correlate(x, w, b, y, groups, forward_piece(*axes))
+        return
     if _is_direct(w, groups, 16):
         _sum(x, w, b, y, groups, forward_piece(*axes))
         return
@@ -73,10 +77,11 @@ def forward(x, w, b, y, stride, padding, dilation, groups):
 @_volumetric("gx")
 def backward_x(gy, w, gx, stride, padding, dilation, groups):
     axes = _axes(gx, w, gy, stride, padding, dilation)
-    if _is_direct(w, groups, 16):
+    if by_lines(w, w.shape[1]) or _is_direct(w, groups, 16):
         turned = w.reshape(groups, -1, *w.shape[1:]).swapaxes(1, 2).reshape(gx.shape[1], -1, *w.shape[2:])
+        add = lines.correlate if by_lines(w, w.shape[1]) else _sum
         for piece in backward_pieces(*axes):
-            _sum(gy, turned, None, gx, groups, piece)
+            add(gy, turned, None, gx, groups, piece)
         return
     filters = w.reshape(len(w), prod(w.shape[1:]))
 
@@ -97,6 +102,9 @@ def backward_x(gy, w, gx, stride, padding, dilation, groups):
 @_volumetric("gw")
 def backward_w(x, gy, gw, stride, padding, dilation, groups):
     axes = _axes(x, gw, gy, stride, padding, dilation)
+    if by_lines(gw, len(gw) // groups):
+        lines.backward_w(x, gy, gw, groups, forward_piece(*axes))
+        return
     if _is_direct(gw, groups, 8):
         piece = forward_piece(*axes)
         _products_with_lines(x, gy, gw.reshape(*gw.shape[:2], -1), groups, piece.taps, piece.deal, piece.margin,
@@ -121,6 +129,11 @@ def _axes(x, w, y, stride, padding, dilation):
 
 
 # --- sums of lines ---
+def by_lines(w, rows):
+    """Whether there are tiles for this (lines.py): in float32, with rows enough to fill half of one."""
+    return w.dtype == np.float32 and rows >= lines.ROWS // 2
+
+
 def _is_direct(w, groups, most):
     """Whether a group's filters have so few elements that BLAS does not pay: measured with 3 x 3 and 5 x 5 taps."""
     return len(w) // groups * w.shape[1] <= most

@@ -1,15 +1,15 @@
 """Convolution on the CPU, in two or three dimensions. The maths stands in kdl/ops/conv.py.
 
-In float32 a filter of 3 x 3 goes Winograd's way where it pays, and everything else over tiles of pixels; float64,
-volumes and few channels over columns. Winograd's F(2 x 2) is as exact as sums of products, and F(4 x 4) as exact as
-PyTorch's for the gradient of the filters; forward, and for the gradient of the input, F(4 x 4) waits until `tf32` says
-that speed goes before exactness.
+In float32 a filter of 3 x 3 goes Winograd's way where it pays, and the others over tiles of pixels, or with few
+filters over tiles of lines; volumes go over tiles of lines, and float64 over columns. Winograd's F(2 x 2) is as
+exact as sums of products, and F(4 x 4) as PyTorch's gradient of the filters; forward, and for the gradient of the
+input, F(4 x 4) waits until `tf32` says that speed goes before exactness.
 """
 from math import prod
 
 import numpy as np
 
-from kdl.kernels.cpu import columns, pixel_filters, pixels, winograd
+from kdl.kernels.cpu import columns, lines, pixel_filters, pixels, winograd
 from kdl.kernels.cpu.explain import tell
 from kdl.kernels.cpu.gemm import linear_backward_b
 from kdl.kernels.cpu.launch import jit, prange, widened
@@ -22,8 +22,8 @@ _SERIAL = 1 << 15  # elements below which waking threads takes longer than the l
 @widened("y")
 def conv2d_forward(x, w, b, y, stride, padding, dilation, groups, tf32):
     geometry = stride, padding, dilation, groups
-    if _is_plain(x, w, groups):
-        tell("conv2d_forward", x, w, "columns and BLAS, or sums of lines")
+    if _by_columns(x, w, y, geometry, backward=False):
+        tell("conv2d_forward", x, w, "lines of outputs, or columns and BLAS")
         columns.forward(x, w, b, y, *geometry)
     elif side := winograd.outputs_side(y.shape[2:], w, len(x), geometry, exact=not tf32):
         tell("conv2d_forward", x, w, f"Winograd, {side} x {side} outputs at a time")
@@ -36,8 +36,8 @@ def conv2d_forward(x, w, b, y, stride, padding, dilation, groups, tf32):
 @widened("gx")
 def conv2d_backward_x(gy, w, gx, stride, padding, dilation, groups, tf32):
     geometry = stride, padding, dilation, groups
-    if _is_plain(gx, w, groups):
-        tell("conv2d_backward_x", gy, w, "columns and BLAS, or sums of lines")
+    if _by_columns(gx, w, gy, geometry, backward=True):
+        tell("conv2d_backward_x", gy, w, "lines of outputs, or columns and BLAS")
         columns.backward_x(gy, w, gx, *geometry)
     elif side := winograd.outputs_side(gx.shape[2:], w, len(gx), geometry, exact=not tf32):
         tell("conv2d_backward_x", gy, w, f"Winograd, {side} x {side} outputs at a time")
@@ -50,8 +50,8 @@ def conv2d_backward_x(gy, w, gx, stride, padding, dilation, groups, tf32):
 @widened("gw")
 def conv2d_backward_w(x, gy, gw, stride, padding, dilation, groups, tf32):
     geometry = stride, padding, dilation, groups
-    if _is_plain(x, gw, groups):
-        tell("conv2d_backward_w", x, gy, "columns and BLAS, or products of lines")
+    if _by_columns_w(gw, gy, groups):
+        tell("conv2d_backward_w", x, gy, "lines of outputs, or columns and BLAS")
         columns.backward_w(x, gy, gw, *geometry)
     elif side := winograd.outputs_side(gy.shape[2:], gw, len(x), geometry, exact=False, channels=_WINOGRAD):
         tell("conv2d_backward_w", x, gy, f"Winograd, {side} x {side} outputs at a time")
@@ -72,8 +72,20 @@ def conv_backward_b(gy, gb):
     _sum_planes(np.ascontiguousarray(gy).reshape(*gy.shape[:2], prod(gy.shape[2:])), gb)
 
 
-def _is_plain(x, w, groups):
-    return x.ndim > 4 or x.dtype != np.float32 or len(w) // groups * w.shape[1] <= 16
+def _by_columns(x, w, y, geometry, backward):
+    """Whether columns.py has it: by tiles of lines where these multiply less in vain than tiles of pixels."""
+    *steps, groups = geometry
+    rows, depth = (w.shape[1], len(w) // groups) if backward else (len(w) // groups, w.shape[1])
+    if x.ndim > 4 or x.dtype != np.float32 or not columns.by_lines(w, rows):
+        return x.ndim > 4 or x.dtype != np.float32 or rows * depth <= 16
+    axes = _axes(x, w, y, *steps)
+    return 10 * lines.cost(w, axes, groups, backward) < 9 * pixels.cost(w, axes, groups, backward)
+
+
+def _by_columns_w(gw, gy, groups):
+    if gw.ndim > 4 or gw.dtype != np.float32 or not columns.by_lines(gw, len(gw) // groups):
+        return gw.ndim > 4 or gw.dtype != np.float32 or len(gw) // groups * gw.shape[1] <= 16
+    return 10 * lines.cost_w(gw, gy.shape[2:], groups) < 9 * pixel_filters.cost(gw, gy.shape[2:], groups)
 
 
 def _axes(x, w, y, stride, padding, dilation):

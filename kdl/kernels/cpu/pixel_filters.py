@@ -2,13 +2,14 @@
 
 gw[k, c, t] = the sum over outputs of gy[output, k] x[where tap t meets the image, c]. A row of a tile is one channel
 and tap, and the sum runs along lines of outputs, in which the pixels that a tap meets lie one stride apart. A block of
-lines at a time, x is packed as [slab of SLAB channels, pixel, channel] with its padding and gy as [panel of WIDTH
+lines at a time, x is packed as [slab of SLAB channels, pixel, channel] with its padding and gy as [panel of 16 or 32
 filters, output, filter]: a slab and a panel stay in the L1 cache.
 
 The blocks are cut into parts with a sum each, as many as the sizes alone say, and the sums are added in order: whatever
 the number of threads, the result is the same.
 """
 from functools import lru_cache
+from math import prod
 
 import numpy as np
 
@@ -17,13 +18,12 @@ from kdl.kernels.cpu.launch import jit, prange
 from kdl.kernels.cpu.layouts import copy_line, flat, image_to_pixels, is_pixels, planes_to_pixels
 from kdl.kernels.cpu.scratch import room
 from kdl.kernels.cpu.simd import LANES
-from kdl.kernels.cpu.tiles import ROWS, WIDTH, strip_kernel
+from kdl.kernels.cpu.tiles import ROWS, WIDTH, panel_strip, width_for
 
 _SLAB = 16  # channels
 _OUTPUTS = 192  # of a block, at least where the images have so many: 24 KB of a panel
 _JOBS = 16  # that the work is cut into, where it can be
 _SUMS = 1 << 22  # floats that the sums of all parts may take
-_strip = strip_kernel(ROWS, bias_of_rows=False)
 
 
 class _Geometry:
@@ -46,20 +46,28 @@ class _Geometry:
         self.rows = channels * len(taps)
         starts = (np.arange(self.slab)[:, None] + taps).ravel()
         self.starts = np.concatenate([starts, np.zeros(-len(starts) % ROWS, np.int64)])
-        self.places = np.arange(len(self.starts)) * WIDTH
+        self.width = width_for(K // groups)
+        self.places = np.arange(len(self.starts)) * self.width
         image, line = np.divmod(np.arange(images * lines), lines)
         self.lines_of_x = (image * height + line * down) * width * self.slab
-        self.lines_of_gy = np.arange(images * lines) * Q * WIDTH
+        self.lines_of_gy = np.arange(images * lines) * Q * self.width
 
-        panels = groups * -(-(K // groups) // WIDTH)
-        self.sum_size = panels * self.rows * WIDTH
+        panels = groups * -(-(K // groups) // self.width)
+        self.sum_size = panels * self.rows * self.width
         self.parts = max(1, min(-(-N // images) * -(-P // lines), _JOBS, _SUMS // self.sum_size))
         self.cuts = min(panels, max(1, _JOBS // self.parts))
         self.slab_room = images * int(height * width) * self.slab
-        self.gy_room = images * lines * Q * WIDTH
+        self.gy_room = images * lines * Q * self.width
 
 
 _geometry = lru_cache(maxsize=256)(_Geometry)
+
+
+def cost(gw, outputs, groups):
+    """Multiply-adds of whole tiles for one image."""
+    filters = len(gw) // groups
+    width = width_for(filters)
+    return groups * -(-gw[0].size // ROWS) * ROWS * -(-filters // width) * width * prod(outputs)
 
 
 def backward_w(x, gy, gw, axes, groups):
@@ -72,17 +80,17 @@ def backward_w(x, gy, gw, axes, groups):
     per_job = -(-(slabs * g.slab_room + g.gy_room + g.slab * x[0, 0].size) // LANES) * LANES
     work = room(g.parts * g.sum_size + g.parts * g.cuts * per_job)
     _products(flat(x, is_pixels(x)), is_pixels(x), x.shape[1:], flat(gy, is_pixels(gy)), is_pixels(gy), gy.shape,
-              groups, g.block, g.window, g.stride, g.slab, g.starts, g.places, g.rows, g.lines_of_x, g.lines_of_gy,
-              g.parts, g.cuts, g.sum_size, per_job, g.slab_room, work, np.zeros(WIDTH, np.float32))
+              groups, g.width, g.block, g.window, g.stride, g.slab, g.starts, g.places, g.rows, g.lines_of_x,
+              g.lines_of_gy, g.parts, g.cuts, g.sum_size, per_job, g.slab_room, work, np.zeros(WIDTH, np.float32))
     target = np.empty(gw.shape, gw.dtype) if is_pixels(gw) else gw
-    _add_up(work, g.parts, g.sum_size, g.rows, len(gw), groups, target.reshape(-1))
+    _add_up(work, g.parts, g.sum_size, g.rows, len(gw), groups, g.width, target.reshape(-1))
     if target is not gw:
         gw[...] = target
 
 
 @jit
-def _products(x, x_is_pixels, x_size, gy, gy_is_pixels, gy_size, groups, block, window, stride, slab, starts, places,
-              rows, lines_of_x, lines_of_gy, parts, cuts, sum_size, per_job, slab_room, work, zeros):
+def _products(x, x_is_pixels, x_size, gy, gy_is_pixels, gy_size, groups, width, block, window, stride, slab, starts,
+              places, rows, lines_of_x, lines_of_gy, parts, cuts, sum_size, per_job, slab_room, work, zeros):
     """work[part, panel, (c, t), j] = the sums of that part's blocks.
 
     A job is a part and some panels. Its own room holds the slabs of a block, one panel of gy, and one image of a slab.
@@ -90,9 +98,9 @@ def _products(x, x_is_pixels, x_size, gy, gy_is_pixels, gy_size, groups, block, 
     C, H, W = x_size
     N, K, P, Q = gy_size
     images, lines = block
-    top, left, height, width = window
+    top, left, height, across = window
     channels, filters = C // groups, K // groups
-    slabs, panels = -(-channels // slab), -(-filters // WIDTH)
+    slabs, panels = -(-channels // slab), -(-filters // width)
     downward = -(-P // lines)
     blocks = -(-N // images) * downward
     for job in prange(parts * cuts):
@@ -101,7 +109,7 @@ def _products(x, x_is_pixels, x_size, gy, gy_is_pixels, gy_size, groups, block, 
         low, high = groups * panels * cut // cuts, groups * panels * (cut + 1) // cuts
         x_at = parts * sum_size + job * per_job
         gy_at = x_at + groups * slabs * slab_room
-        room_at = gy_at + images * lines * Q * WIDTH
+        room_at = gy_at + images * lines * Q * width
         for number in range(first, last):
             n, p = number // downward * images, number % downward * lines
             many, some = min(images, N - n), min(lines, P - p)
@@ -110,45 +118,46 @@ def _products(x, x_is_pixels, x_size, gy, gy_is_pixels, gy_size, groups, block, 
                     c, to = group * channels + s * slab, x_at + (group * slabs + s) * slab_room
                     for i in range(many):
                         image_to_pixels(x, (n + i) * C * H * W, x_is_pixels, C, c, min(slab, channels - s * slab),
-                                        (H, W), p * stride[0] + top, left, work, to + i * height * width * slab, slab,
-                                        (height, width), work, room_at)
+                                        (H, W), p * stride[0] + top, left, work, to + i * height * across * slab, slab,
+                                        (height, across), work, room_at)
             for panel in range(low, high):
-                group, k = panel // panels, panel % panels * WIDTH
+                group, k = panel // panels, panel % panels * width
                 for i in range(many):
                     _pack(gy, gy_is_pixels, (n + i) * K * P * Q, p * Q, K, P * Q, group * filters + k,
-                          min(WIDTH, filters - k), work, gy_at + i * lines * Q * WIDTH, some * Q)
+                          min(width, filters - k), work, gy_at + i * lines * Q * width, width, some * Q)
                 for s in range(slabs):
                     here = min(slab, channels - s * slab) * (rows // channels)
-                    _strip(work, x_at + (group * slabs + s) * slab_room, starts, lines_of_x, stride[1] * slab, work,
-                           gy_at, lines_of_gy, WIDTH, LANES, many * some, Q, work,
-                           part * sum_size + (panel * channels + s * slab) * (rows // channels) * WIDTH, places, LANES,
-                           0, here, WIDTH, False, zeros, 0, number > first)
+                    panel_strip(
+                        width, work, x_at + (group * slabs + s) * slab_room, starts, lines_of_x, stride[1] * slab,
+                        work, gy_at, lines_of_gy, many * some, Q, work,
+                        part * sum_size + (panel * channels + s * slab) * (rows // channels) * width, places, 0, here,
+                        width, zeros, 0, number > first)
 
 
 @jit(parallel=False)
-def _pack(gy, is_pixels, image, pixel, channels, pixels, first, width, packed, to, count):
-    """packed[to + i WIDTH + j] = gy at output pixel + i and filter first + j; 0 in lanes beyond `width`."""
+def _pack(gy, is_pixels, image, pixel, channels, pixels, first, filters, packed, to, width, count):
+    """packed[to + i width + j] = gy at output pixel + i and filter first + j; 0 in lanes beyond `filters`."""
     if is_pixels:
         for i in range(count):
-            copy_line(gy, image + (pixel + i) * channels + first, packed, to + i * WIDTH, width)
+            copy_line(gy, image + (pixel + i) * channels + first, packed, to + i * width, filters)
     else:
-        planes_to_pixels(gy, image + first * pixels + pixel, pixels, packed, to, width, WIDTH, count)
-    for i in range(count if width < WIDTH else 0):
-        for j in range(width, WIDTH):
-            packed[to + i * WIDTH + j] = 0
+        planes_to_pixels(gy, image + first * pixels + pixel, pixels, packed, to, filters, width, count)
+    for i in range(count if filters < width else 0):
+        for j in range(filters, width):
+            packed[to + i * width + j] = 0
 
 
 @jit
-def _add_up(sums, parts, size, rows, filters, groups, gw):
+def _add_up(sums, parts, size, rows, filters, groups, width, gw):
     """gw[k, (c, t)] = the sum over parts of sums[part, panel, (c, t), j], where filter k is lane j of its panel."""
-    panels = size // (rows * WIDTH)
+    panels = size // (rows * width)
     per_group, of_group = panels // groups, filters // groups
     for panel in prange(panels):
-        at, count = panel * rows * WIDTH, rows * WIDTH
+        at = panel * rows * width
         for part in range(1, parts):
             other = part * size + at
-            for i in range(count):
+            for i in range(rows * width):
                 sums[at + i] += sums[other + i]
-        first = panel % per_group * WIDTH
-        k, width = panel // per_group * of_group + first, min(WIDTH, of_group - first)
-        planes_to_pixels(sums, at, WIDTH, gw, k * rows, rows, rows, width)
+        first = panel % per_group * width
+        k, count = panel // per_group * of_group + first, min(width, of_group - first)
+        planes_to_pixels(sums, at, width, gw, k * rows, rows, rows, count)

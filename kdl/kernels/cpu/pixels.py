@@ -2,13 +2,14 @@
 
 A row of a tile is one output: where its first tap meets the image. The taps are a table of offsets from there, each
 with a pixel's channels side by side, so stride and dilation cost nothing and columns are never gathered. Filters lie
-packed as [panel of WIDTH filters, tap, channel, filter]. The gradient of the input is the same sum over gy, one for
+packed as [panel of 16 or 32 filters, tap, channel, filter]. The gradient of the input is the same sum over gy, one for
 each phase of the stride (cells.py).
 
 Tasks are some images, or some lines of one, whose input fits the L2 cache. Each copies its input as pixels, with the
 padding, and its outputs back as planes, unless the arrays are channels-last and need no padding.
 """
 from functools import lru_cache
+from math import prod
 
 import numba
 import numpy as np
@@ -17,12 +18,10 @@ from kdl.kernels.cpu.cells import backward_pieces, forward_piece
 from kdl.kernels.cpu.launch import jit, prange
 from kdl.kernels.cpu.layouts import filters_to_pixels, flat, image_to_pixels, is_pixels, pack_filters, pixels_to_planes
 from kdl.kernels.cpu.scratch import room
-from kdl.kernels.cpu.simd import LANES
-from kdl.kernels.cpu.tiles import ROWS, WIDTH, strip_kernel
+from kdl.kernels.cpu.tiles import ROWS, panel_strip, width_for
 
 _INPUT = 1 << 17  # floats of a task's input
 _FILTERS = 1 << 13  # floats of a panel's filters that are met at a time: they stay in the L1 cache
-_strip = strip_kernel(ROWS, bias_of_rows=False)
 
 
 class _Geometry:
@@ -85,38 +84,47 @@ def _geometry(u_shape, v_shape, axes, backward, groups, u_is_pixels, threads):
     return _Geometry(u_shape, v_shape, pieces, groups, u_is_pixels, threads)
 
 
+def cost(w, axes, groups, backward):
+    """Multiply-adds of whole tiles for one image."""
+    lanes, depth = (w.shape[1], len(w) // groups) if backward else (len(w) // groups, w.shape[1])
+    width, pieces = width_for(lanes), backward_pieces(*axes) if backward else [forward_piece(*axes)]
+    return groups * depth * -(-lanes // width) * width * sum(len(p.taps) * prod(p.outputs) for p in pieces)
+
+
 def correlate(u, w, b, v, axes, groups, backward):
     """v = the convolution of u, or with `backward` v = gx of u = gy, for dense arrays in any layout."""
     u_is_pixels, v_is_pixels = is_pixels(u), is_pixels(v)
     g = _geometry(u.shape, v.shape, axes, backward, groups, u_is_pixels, numba.get_num_threads())
     lanes, depth = v.shape[1] // groups, u.shape[1] // groups
-    panels = -(-lanes // WIDTH)
-    sizes = [groups * panels * order.size * depth * WIDTH for order in g.orders]
+    width = width_for(lanes)
+    panels = -(-lanes // width)
+    sizes = [groups * panels * order.size * depth * width for order in g.orders]
     packed_at, per_chunk = np.cumsum([0, *sizes]), -(-(g.input_room + g.output_room + g.image_room) // 16) * 16
     work = room(packed_at[-1] + g.chunks * per_chunk)
     turned = filters_to_pixels(w)
     for order, at, size in zip(g.orders, packed_at, sizes, strict=False):
-        pack_filters(turned, *w.shape[:2], order, w.shape[2] * w.shape[3], groups, backward, WIDTH, work[at:at + size])
-    bias = np.zeros((groups, panels * WIDTH), np.float32)
+        pack_filters(turned, *w.shape[:2], order, w.shape[2] * w.shape[3], groups, backward, width, work[at:at + size])
+    bias = np.zeros((groups, panels * width), np.float32)
     if b is not None:
         bias[:, :lanes] = b.reshape(groups, lanes)
     _correlate(flat(u, u_is_pixels), u_is_pixels, u.shape[1:], flat(v, v_is_pixels), v_is_pixels, v.shape[1:], work,
                packed_at, bias.reshape(-1), g.tasks, g.pieces, g.starts, g.places, g.taps, g.window, g.deal, g.step,
-               g.direct, groups, g.out_rows, g.input_room, g.output_room, per_chunk, g.chunks)
+               g.direct, groups, width, g.out_rows, g.input_room, g.output_room, per_chunk, g.chunks)
 
 
 @jit
 def _correlate(u, u_is_pixels, u_size, v, v_is_pixels, v_size, work, packed_at, bias, tasks, pieces, starts, places,
-               taps, window, deal, step, direct, groups, out_rows, input_room, output_room, per_chunk, chunks):
+               taps, window, deal, step, direct, groups, panel_width, out_rows, input_room, output_room, per_chunk,
+               chunks):
     C, H, W = u_size
     K, height, width = v_size
     depth, lanes = C // groups, K // groups
-    panels = -(-lanes // WIDTH)
+    panels = -(-lanes // panel_width)
     for chunk in prange(chunks):
         input_at = packed_at[-1] + chunk * per_chunk
         output_at = input_at + input_room
         room_at = output_at + output_room
-        filters = np.arange(taps.size) * depth * WIDTH
+        filters = np.arange(taps.size) * depth * panel_width
         for task in range(len(tasks) * chunk // chunks, len(tasks) * (chunk + 1) // chunks):
             first, last, begin, end = tasks[task]
             top = begin * deal[0] + window[0]
@@ -135,18 +143,19 @@ def _correlate(u, u_is_pixels, u_size, v, v_is_pixels, v_size, work, packed_at, 
             for piece in range(len(pieces)):
                 P, Q, tap, beyond = pieces[piece]
                 count = (last - first) * (min(end, P) - begin) * Q
-                block_depth = min(depth, _FILTERS // WIDTH)
-                block_taps = max(1, _FILTERS // (block_depth * WIDTH))
+                block_depth = min(depth, _FILTERS // panel_width)
+                block_taps = max(1, _FILTERS // (block_depth * panel_width))
                 for job in range(groups * panels):
                     group, panel = job // panels, job % panels
-                    filters_at = packed_at[piece] + job * (beyond - tap) * depth * WIDTH
+                    filters_at = packed_at[piece] + job * (beyond - tap) * depth * panel_width
                     for t in range(0, max(1, beyond - tap), block_taps):
                         for d in range(0, depth, block_depth):
-                            _strip(a, a_at + group * depth + d, starts[piece], taps[tap + t:], 1, work,
-                                   filters_at + (t * depth + d) * WIDTH, filters, WIDTH, LANES,
-                                   min(block_taps, beyond - tap - t), min(block_depth, depth - d), c,
-                                   c_at + group * lanes + panel * WIDTH, places[piece], LANES, 0, count,
-                                   lanes - panel * WIDTH, False, bias, job * WIDTH, t + d > 0)
+                            panel_strip(
+                                panel_width, a, a_at + group * depth + d, starts[piece], taps[tap + t:], 1, work,
+                                filters_at + (t * depth + d) * panel_width, filters,
+                                min(block_taps, beyond - tap - t), min(block_depth, depth - d), c,
+                                c_at + group * lanes + panel * panel_width, places[piece], 0, count,
+                                lanes - panel * panel_width, bias, job * panel_width, t + d > 0)
             if not v_is_pixels:
                 rows = min(out_rows, height - out_top) if last - first == 1 else height
                 for n in range(first, last):

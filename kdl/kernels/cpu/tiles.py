@@ -1,9 +1,11 @@
-"""The matrix product inside the convolutions: tiles of accumulators that stay in registers.
+"""The products inside the convolutions and recurrences: tiles of accumulators that stay in registers.
 
-A tile is ROWS x WIDTH sums, c[i, j] = sum over k of a[i, k] b[k, j]. For each k the WIDTH numbers of b are loaded as
-VECTORS vectors, one number of a per row is broadcast, and ROWS x VECTORS multiply-adds follow: as many accumulators as
-the registers hold beside them. Nothing is copied to get there: tables of offsets say where a row, a step of k and a
+`strip`: a tile is rows x vectors of sums, c[i, j] = sum over k of a[i, k] b[k, j]. For each k the numbers of b are
+loaded as vectors, one number of a per row is broadcast, and rows x vectors multiply-adds follow: as many accumulators
+as the registers hold beside them. Nothing is copied to get there: tables of offsets say where a row, a step of k and a
 place of the result lie, so a row may be a pixel of an image, and k may run over the taps of a filter.
+
+`dots`: a tile is some lines times others, lane by lane: sums of products of numbers that lie side by side in both.
 """
 from numba import types
 from numba.extending import intrinsic
@@ -12,40 +14,45 @@ from kdl.kernels.cpu import simd
 from kdl.kernels.cpu.launch import jit
 from kdl.kernels.cpu.simd import LANES, VECTOR, ZERO, index
 
-ROWS, VECTORS = (12 if simd.REGISTERS == 32 else 6), 2  # 12: as many row addresses as scalar registers hold as well
+_MANY = simd.REGISTERS == 32
+ROWS, VECTORS = (12 if _MANY else 6), 2  # the usual tile; 12: as many row addresses as scalar registers hold as well
 WIDTH = VECTORS * LANES
+DOTS = (4, 6) if _MANY else (3, 3)  # lines of both kinds
 
 
-def strip_kernel(rows, bias_of_rows):
+def strip_kernel(rows, vectors=VECTORS, bias_of_rows=False):
     """Compile `strip` for tiles of so many rows; the bias is one number per row, or one per column."""
-    tile = _tile(rows, bias_of_rows)
+    tile = _tile(rows, vectors, bias_of_rows)
 
     @jit(parallel=False)
-    def strip(a, a_at, starts, a_taps, a_step, b, b_at, b_taps, b_step, b_spread, taps, depth, c, c_at, places,
-              c_spread, begin, end, columns, overlap, bias, bias_at, add):
+    def strip(a, a_at, starts, a_taps, a_step, b, b_at, b_taps, b_step, taps, depth, c, c_at, places, begin, end,
+              columns, bias, bias_at, add):
         """For rows begin to end: c[c_at + places[i] + j] = (bias, or what stands there if `add`) + the sum over taps
         t < taps and d < depth of a[a_at + starts[i] + a_taps[t] + d a_step] b[b_at + b_taps[t] + d b_step + j].
 
-        Vector v of the columns lies v b_spread further in b and v c_spread further in c. The first `columns` columns
-        are stored, where vectors lie side by side; with `overlap` that many of each vector. The tables go on to a
-        multiple of the tile's rows, with any offsets inside the arrays.
+        The first `columns` columns are stored; b is read for all that a tile has. The tables go on to a multiple of
+        the tile's rows, with any offsets inside the arrays.
         """
         for first in range(begin, end, rows):
-            tile(a, a_at, starts, a_taps, a_step, b, b_at, b_taps, b_step, b_spread, taps, depth, c, c_at, places,
-                 c_spread, first, end - first, columns, overlap, bias, bias_at, add)
+            tile(a, a_at, starts, a_taps, a_step, b, b_at, b_taps, b_step, taps, depth, c, c_at, places, first,
+                 end - first, columns, bias, bias_at, add)
     return strip
 
 
-def _tile(ROWS, bias_of_rows):
+def width_for(columns):
+    """How many columns a panel has: one vector where that is enough for all, else WIDTH."""
+    return LANES if columns <= LANES else WIDTH
+
+
+def _tile(ROWS, VECTORS, bias_of_rows):
     @intrinsic
-    def tile(typing, a, a_at, starts, a_taps, a_step, b, b_at, b_taps, b_step, b_spread, taps, depth, c, c_at, places,
-             c_spread, first, height, columns, overlap, bias, bias_at, add):
+    def tile(typing, a, a_at, starts, a_taps, a_step, b, b_at, b_taps, b_step, taps, depth, c, c_at, places, first,
+             height, columns, bias, bias_at, add):
         number = types.intp
 
         def generate(context, builder, signature, args):
-            names = ("a", "a_at", "starts", "a_taps", "a_step", "b", "b_at", "b_taps", "b_step", "b_spread", "taps",
-                     "depth", "c", "c_at", "places", "c_spread", "first", "height", "columns", "overlap", "bias",
-                     "bias_at", "add")
+            names = ("a", "a_at", "starts", "a_taps", "a_step", "b", "b_at", "b_taps", "b_step", "taps", "depth", "c",
+                     "c_at", "places", "first", "height", "columns", "bias", "bias_at", "add")
             given = dict(zip(names, args, strict=True))
             kinds = dict(zip(names, signature.args, strict=True))
 
@@ -72,8 +79,7 @@ def _tile(ROWS, bias_of_rows):
                         yield [simd.emit_load(builder, builder.gep(base, [index(v * LANES)])) for v in range(VECTORS)]
 
             def multiply(a_offset, b_address, sums):
-                vectors = [simd.emit_load(builder, builder.gep(b_address, [builder.mul(given["b_spread"], index(v))]))
-                           for v in range(VECTORS)]
+                vectors = [simd.emit_load(builder, builder.gep(b_address, [index(v * LANES)])) for v in range(VECTORS)]
                 for i in range(ROWS):
                     scalar = builder.load(builder.gep(rows[i], [a_offset]), align=4)
                     wide = simd.emit_broadcast(builder, scalar)
@@ -116,10 +122,9 @@ def _tile(ROWS, bias_of_rows):
 
             # --- store what lies inside ---
             def place(i, v):
-                return builder.gep(targets[i], [builder.mul(given["c_spread"], index(v))])
+                return builder.gep(targets[i], [index(v * LANES)])
 
-            lanes = [builder.sub(given["columns"], builder.select(given["overlap"], index(0), index(v * LANES)))
-                     for v in range(VECTORS)]
+            lanes = [builder.sub(given["columns"], index(v * LANES)) for v in range(VECTORS)]
             whole = builder.and_(builder.icmp_signed(">=", given["height"], index(ROWS)),
                                  builder.icmp_signed(">=", lanes[-1], index(LANES)))
             with builder.if_else(whole) as (inside, edge):
@@ -145,7 +150,88 @@ def _tile(ROWS, bias_of_rows):
                                 simd.emit_store_masked(builder, builder.fadd(sums[i * VECTORS + v], old), here, mask)
             return context.get_dummy_value()
 
-        return types.void(a, number, starts, a_taps, number, b, number, b_taps, number, number, number, number, c,
-                          number, places, number, number, number, number, types.boolean, bias, number,
-                          types.boolean), generate
+        return types.void(a, number, starts, a_taps, number, b, number, b_taps, number, number, number, c, number,
+                          places, number, number, number, bias, number, types.boolean), generate
     return tile
+
+
+_wide, _narrow = strip_kernel(ROWS), strip_kernel(ROWS, 1)
+
+
+@jit(parallel=False)
+def panel_strip(width, a, a_at, starts, a_taps, a_step, b, b_at, b_taps, taps, depth, c, c_at, places, begin, end,
+                columns, bias, bias_at, add):
+    """`strip` with a panel [k, width] as b, `width` being WIDTH or LANES."""
+    if width == LANES:
+        _narrow(a, a_at, starts, a_taps, a_step, b, b_at, b_taps, LANES, taps, depth, c, c_at, places, begin, end,
+                columns, bias, bias_at, add)
+    else:
+        _wide(a, a_at, starts, a_taps, a_step, b, b_at, b_taps, WIDTH, taps, depth, c, c_at, places, begin, end,
+              columns, bias, bias_at, add)
+
+
+@intrinsic
+def dots(typing, a, a_at, starts, first, height, pitch, b, b_at, far, count, lines, length, sums, sums_at, sums_pitch):
+    """sums[i, j] += a line by b line, lane by lane, over `lines` lines of `length` numbers, for i < height, j < count.
+
+    Line l of row i is a[a_at + starts[first + i] + l pitch:], and that of column j is b[b_at + j far + l length:].
+    sums[i, j] are LANES floats at sums_at + (i sums_pitch + j) LANES. Rows from `height` on and columns from `count`
+    on are the last ones again, and nothing is stored for them.
+    """
+    columns, rows = DOTS
+
+    def generate(context, builder, signature, args):
+        names = ("a", "a_at", "starts", "first", "height", "pitch", "b", "b_at", "far", "count", "lines", "length",
+                 "sums", "sums_at", "sums_pitch")
+        given, kinds = dict(zip(names, args, strict=True)), dict(zip(names, signature.args, strict=True))
+
+        def address(name, at):
+            return simd.emit_address(context, builder, kinds[name], given[name], at)
+
+        def clamped(i, count):
+            last = builder.sub(given[count], index(1))
+            return builder.select(builder.icmp_signed("<", index(i), given[count]), index(i), last)
+
+        below = [builder.load(address("starts", builder.add(given["first"], clamped(i, "height"))))
+                 for i in range(rows)]
+        along = [builder.mul(given["far"], clamped(j, "count")) for j in range(columns)]
+        places = [address("sums", builder.add(given["sums_at"], builder.mul(index(LANES), builder.add(
+            builder.mul(clamped(i, "height"), given["sums_pitch"]), clamped(j, "count")))))
+            for i in range(rows) for j in range(columns)]
+
+        def multiply(a_line, b_line, q, sums, load):
+            a_line, b_line = builder.gep(a_line, [q]), builder.gep(b_line, [q])
+            across = [load(builder.gep(b_line, [at])) for at in along]
+            sums = list(sums)
+            for i in range(rows):
+                down = load(builder.gep(a_line, [below[i]]))
+                for j in range(columns):
+                    sums[i * columns + j] = simd.emit_fma(builder, down, across[j], sums[i * columns + j])
+            return sums
+
+        def over_lines(line, sums):
+            a_line = address("a", builder.add(given["a_at"], builder.mul(line, given["pitch"])))
+            b_line = address("b", builder.add(given["b_at"], builder.mul(line, given["length"])))
+            whole, left = [op(given["length"], index(LANES)) for op in (builder.sdiv, builder.srem)]
+            mask = simd.emit_first(builder, left)
+
+            def vector(v, sums):
+                return multiply(a_line, b_line, builder.mul(v, index(LANES)), sums,
+                                lambda at: simd.emit_load(builder, at))
+
+            def rest(_, sums):
+                return multiply(a_line, b_line, builder.mul(whole, index(LANES)), sums,
+                                lambda at: simd.emit_load_masked(builder, at, mask))
+            sums = simd.emit_loop(builder, whole, 1, sums, vector)
+            return simd.emit_loop(builder, left, LANES, sums, rest)
+
+        sums = [simd.emit_load(builder, place) for place in places]
+        sums = simd.emit_loop(builder, given["lines"], 1, sums, over_lines)
+        for i in reversed(range(rows)):  # the first of equal places is the one that counts
+            for j in reversed(range(columns)):
+                simd.emit_store(builder, sums[i * columns + j], places[i * columns + j])
+        return context.get_dummy_value()
+
+    number = types.intp
+    return types.void(a, number, starts, number, number, number, b, number, number, number, number, number, sums,
+                      number, number), generate

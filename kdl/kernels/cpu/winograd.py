@@ -42,7 +42,7 @@ _SLAB = LANES  # channels that lie together for the gradient of the filters
 _JOBS = 16  # that this gradient is cut into, where it can be
 _TILES = 256  # of a part at least: its sum is written once, and then added to
 _SUMS = 1 << 22  # floats that the sums of all its parts may take
-_strip = strip_kernel(ROWS, bias_of_rows=False)
+_strip = strip_kernel(ROWS)
 
 
 def outputs_side(outputs, w, images, geometry, exact, channels=LANES):
@@ -271,9 +271,9 @@ def _convolve(m, u, u_is_pixels, u_shape, v, v_is_pixels, v_shape, work, bias, z
                     for panel in range(panels):
                         for d in range(0, C, _DEPTH):
                             _strip(work, v_at + element * block * C + d, starts, tap, 1, work,
-                                   ((element * panels + panel) * C + d) * WIDTH, tap, WIDTH, LANES, 1,
-                                   min(_DEPTH, C - d), work, m_at + element * block * K + panel * WIDTH, places,
-                                   LANES, 0, count, K - panel * WIDTH, False, zeros, 0, d > 0)
+                                   ((element * panels + panel) * C + d) * WIDTH, tap, WIDTH, 1,
+                                   min(_DEPTH, C - d), work, m_at + element * block * K + panel * WIDTH, places, 0,
+                                   count, K - panel * WIDTH, zeros, 0, d > 0)
                 for t in range(count):
                     i, line, tile = _tile(begin + t, tall, wide)
                     corner = y_at + ((i * P + line * m) * Q + tile * m) * K
@@ -328,9 +328,9 @@ def _products(m, x, x_is_pixels, x_shape, gy, gy_is_pixels, gy_shape, gw, work, 
                 for element in range(side * side):
                     for panel in range(panels):
                         _strip(work, v_at + element * slabs * block * _SLAB, starts, tap, _SLAB, work,
-                               m_at + (element * panels + panel) * block * WIDTH, tap, WIDTH, LANES, 1, count, work,
-                               part * sum_size + element * C * lanes + panel * WIDTH, places, LANES, 0, C, WIDTH,
-                               False, zeros, 0, not fresh)
+                               m_at + (element * panels + panel) * block * WIDTH, tap, WIDTH, 1, count, work,
+                               part * sum_size + element * C * lanes + panel * WIDTH, places, 0, C, WIDTH,
+                                   zeros, 0, not fresh)
                 fresh = False
     turned = parts * (sum_size + per_part)
     for c in prange(C):

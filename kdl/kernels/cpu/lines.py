@@ -1,0 +1,141 @@
+"""Convolution in float32 with few filters, and of volumes: tiles of filters by neighbouring outputs.
+
+An image is dealt into cells (cells.py), in which every tap meets neighbouring outputs at neighbouring cells. All lines
+of a plane are one: the cells between them give sums too, which are left out when the outputs are written. So a tile has
+some filters as rows and vectors of neighbouring outputs as columns; the gradient of the filters has tiles of taps by
+filters, with outputs in the lanes.
+"""
+from math import prod
+
+import numpy as np
+
+from kdl.kernels.cpu import simd
+from kdl.kernels.cpu.cells import _deal, _starts, backward_pieces, forward_piece
+from kdl.kernels.cpu.launch import jit, prange
+from kdl.kernels.cpu.simd import LANES
+from kdl.kernels.cpu.tiles import DOTS, dots, strip_kernel
+
+ROWS, VECTORS = 6, 4 if simd.REGISTERS == 32 else 2
+_COLUMNS = VECTORS * LANES
+_CHUNKS, _PARTS = 32, 8  # that the images are cut into, forward and for the gradient of the filters
+_TILE = 2400  # multiply-adds that take as long as beginning and ending a tile of the gradient of the filters
+_BLOCK = 1 << 16  # floats of outputs at a time
+_strip = strip_kernel(ROWS, VECTORS, bias_of_rows=True)
+
+
+# --- what a way costs: multiply-adds of whole tiles ---
+def cost(w, axes, groups, backward):
+    """Of the sums for one image."""
+    lanes, depth = (w.shape[1], len(w) // groups) if backward else (len(w) // groups, w.shape[1])
+    return groups * depth * _up(lanes, ROWS) * sum(
+        len(piece.taps) * _up(prod(piece.outputs[:2]) * (piece.outputs[2] + piece.reach[2]), _COLUMNS)
+        for piece in (backward_pieces(*axes) if backward else [forward_piece(*axes)]))
+
+
+def cost_w(gw, outputs, groups):
+    """Of the gradient of the filters for one image with so many outputs."""
+    tiles = -(-gw[0].size // DOTS[1]) * -(-(len(gw) // groups) // DOTS[0])
+    return groups * tiles * (prod(outputs[:-1]) * _up(outputs[-1], LANES) * prod(DOTS) + _TILE)
+
+
+def _up(number, multiple):
+    return -(-number // multiple) * multiple
+
+
+# --- kernels, for contiguous volumes ---
+def correlate(u, w, b, v, groups, piece):
+    """v = b + the sum of shifted u, for the outputs of one piece."""
+    weights = np.ascontiguousarray(w.reshape(*w.shape[:2], -1)[..., piece.order])
+    b = np.zeros(len(w), w.dtype) if b is None else b
+    rows = np.arange(_up(len(w) // groups, ROWS))
+    rows[len(w) // groups:] = 0
+    _sum_of_lines(u, weights.reshape(-1), weights.shape[1], b, v, groups, rows, np.arange(len(piece.taps)), piece.taps,
+                  piece.deal, piece.margin, piece.reach, piece.outputs, piece.first, piece.step)
+
+
+def backward_w(x, gy, gw, groups, piece):
+    _products_of_lines(x, gy, gy.reshape(-1), gw.reshape(*gw.shape[:2], -1), groups, piece.taps, piece.deal,
+                       piece.margin, piece.reach)
+
+
+@jit
+def _sum_of_lines(u, w, channels, b, v, groups, rows, numbers, taps, deal, margin, reach, outputs, first, step):
+    """v[n, k] = b[k] + the sum over the group's channels c and taps t of w[k, c, t] times u[n, c] shifted by t.
+
+    Output o of an axis is stored at first + o step.
+    """
+    filters, per_filter = len(b) // groups, channels * len(taps)
+    D, P, Q = outputs
+    cells = D + reach[0], P + reach[1], Q + reach[2]
+    per_channel = deal[0] * deal[1] * deal[2] * cells[0] * cells[1] * cells[2]
+    starts = np.empty(len(taps), np.int64)
+    _starts(taps, cells, starts)
+    height = max(1, min(P, _BLOCK // (filters * cells[2])))
+    pitch = height * cells[2] + _COLUMNS
+    jobs = len(u) * groups
+    chunks = min(jobs, _CHUNKS)
+    for chunk in prange(chunks):
+        room = np.zeros(channels * per_channel + _COLUMNS, u.dtype)
+        line = np.empty(filters * pitch, u.dtype)
+        for job in range(jobs * chunk // chunks, jobs * (chunk + 1) // chunks):
+            n, group = job // groups, job % groups
+            for c in range(channels):
+                _deal(u[n, group * channels + c], room[c * per_channel:], deal, margin, cells)
+            for z in range(D):
+                for top in range(0, P, height):
+                    here = min(height, P - top)
+                    length, at = (here - 1) * cells[2] + Q, (z * cells[1] + top) * cells[2]
+                    for q in range(0, length, _COLUMNS):
+                        _strip(w, group * filters * per_filter, rows * per_filter, numbers, len(taps), room, at + q,
+                               starts, per_channel, len(taps), channels, line, q, rows * pitch, 0, filters, length - q,
+                               b, group * filters, False)
+                    for k in range(filters):
+                        for p in range(here):
+                            source = line[k * pitch + p * cells[2]:]
+                            target = v[n, group * filters + k, first[0] + z * step[0], first[1] + (top + p) * step[1],
+                                       first[2]:]
+                            if step[2] == 1:
+                                for q in range(Q):
+                                    target[q] = source[q]
+                            else:
+                                for q in range(Q):
+                                    target[q * step[2]] = source[q]
+
+
+@jit
+def _products_of_lines(u, gy, flat, gw, groups, taps, deal, margin, reach):
+    """gw[k, c, t] = the sum over n and outputs of gy[n, k] times u[n, c] shifted by t."""
+    filters, channels, K = len(gw) // groups, gw.shape[1], len(gw)
+    D, P, Q = gy.shape[2:]
+    cells = D + reach[0], P + reach[1], Q + reach[2]
+    per_channel = deal[0] * deal[1] * deal[2] * cells[0] * cells[1] * cells[2]
+    shifts = np.empty(len(taps), np.int64)
+    _starts(taps, cells, shifts)
+    entries = channels * len(taps)
+    starts = np.empty(entries, np.int64)
+    for entry in range(entries):
+        starts[entry] = entry // len(taps) * per_channel + shifts[entry % len(taps)]
+    parts = min(len(u), _PARTS)  # whatever the number of threads: the sum is always the same
+    sums = np.zeros(parts * K * entries * LANES, u.dtype)
+    for part in prange(parts):
+        room = np.zeros(channels * per_channel, u.dtype)
+        for n in range(len(u) * part // parts, len(u) * (part + 1) // parts):
+            for group in range(groups):
+                for c in range(channels):
+                    _deal(u[n, group * channels + c], room[c * per_channel:], deal, margin, cells)
+                for z in range(D):
+                    for k in range(0, filters, DOTS[0]):
+                        at = ((n * K + group * filters + k) * D + z) * P * Q
+                        for entry in range(0, entries, DOTS[1]):
+                            place = ((part * groups + group) * entries + entry) * filters + k
+                            dots(room, z * cells[1] * cells[2], starts, entry, min(DOTS[1], entries - entry), cells[2],
+                                 flat, at, D * P * Q, min(DOTS[0], filters - k), P, Q, sums, place * LANES, filters)
+    for k in range(K):
+        group, filter_ = k // filters, k % filters
+        for entry in range(entries):
+            total = gw.dtype.type(0)
+            for part in range(parts):
+                at = (((part * groups + group) * entries + entry) * filters + filter_) * LANES
+                for lane in range(LANES):
+                    total += sums[at + lane]
+            gw[k, entry // len(taps), entry % len(taps)] = total
