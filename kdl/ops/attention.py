@@ -202,18 +202,17 @@ class Attention(Function):
         if self.scale is None:
             self.scale = 1 / math.sqrt(q.shape[-1]) if q.shape[-1] else 1.0
         self.scale = q.dtype.type(self.scale)
+        q = q * self.scale  # in place of the products, which are more
         s = product(self.k, q, k.swapaxes(-1, -2))
-        s *= self.scale
         if self.causal:
-            s[..., ~xp.tri(*s.shape[-2:], dtype=bool)] = -math.inf
-        if mask is not None and mask.dtype == types.boolean:
-            xp.putmask(s, ~xp.broadcast_to(mask, s.shape), -math.inf)
-        elif mask is not None:
-            s += mask
+            s += _added(xp, xp.tri(*s.shape[-2:], dtype=bool), s.dtype)
+        if mask is not None:
+            s += _added(xp, mask, s.dtype) if mask.dtype == types.boolean else mask
         probabilities = xp.empty_like(s)
         self.k.softmax_forward(_rows(s), _rows(probabilities))
         if mask is not None and not self.weights and s.shape[-1]:
-            probabilities[xp.isneginf(s.max(-1))] = 0
+            if xp is not np or xp.isnan(probabilities[..., 0]).any():  # where a row has no key to look at
+                probabilities[xp.isneginf(s.max(-1))] = 0
         self.q, self.key, self.v, self.probabilities = q, k, v, probabilities
         self.mask_shape = None if mask is None else mask.shape
         dropped = probabilities
@@ -247,13 +246,17 @@ class Attention(Function):
         self.k.softmax_backward(_rows(probabilities), _rows(self.k.xp.ascontiguousarray(gp)), _rows(gs))
         if wanted[3]:
             gmask = unbroadcast(gs, self.mask_shape)
-            gs = gs.copy() if gmask is gs or gmask.base is not None else gs
-        gs *= self.scale
         if wanted[0]:
             gq = unbroadcast(product(self.k, gs, k), q.shape)
+            gq *= self.scale
         if wanted[1]:
             gk = unbroadcast(product(self.k, gs.swapaxes(-1, -2), q), k.shape)
         return gq, gk, gv, gmask
+
+
+def _added(xp, mask, dtype):
+    """What is added for a mask that is True where to look."""
+    return xp.where(mask, dtype.type(0), dtype.type(-math.inf))
 
 
 def _rows(array):
