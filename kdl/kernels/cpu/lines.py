@@ -12,6 +12,7 @@ import numpy as np
 from kdl.kernels.cpu import simd
 from kdl.kernels.cpu.cells import _deal, _starts, backward_pieces, forward_piece
 from kdl.kernels.cpu.launch import jit, prange
+from kdl.kernels.cpu.layouts import copy_line
 from kdl.kernels.cpu.simd import LANES
 from kdl.kernels.cpu.tiles import DOTS, dots, strip_kernel
 
@@ -49,7 +50,7 @@ def correlate(u, w, b, v, groups, piece):
     b = np.zeros(len(w), w.dtype) if b is None else b
     rows = np.arange(_up(len(w) // groups, ROWS))
     rows[len(w) // groups:] = 0
-    _sum_of_lines(u, weights.reshape(-1), weights.shape[1], b, v, groups, rows, np.arange(len(piece.taps)), piece.taps,
+    _sum_of_lines(u, weights.reshape(-1), weights.shape[1], b, v.reshape(-1), v.shape, groups, rows, piece.taps,
                   piece.deal, piece.margin, piece.reach, piece.outputs, piece.first, piece.step)
 
 
@@ -59,17 +60,23 @@ def backward_w(x, gy, gw, groups, piece):
 
 
 @jit
-def _sum_of_lines(u, w, channels, b, v, groups, rows, numbers, taps, deal, margin, reach, outputs, first, step):
+def _sum_of_lines(u, w, channels, b, v, v_shape, groups, rows, taps, deal, margin, reach, outputs, first, step):
     """v[n, k] = b[k] + the sum over the group's channels c and taps t of w[k, c, t] times u[n, c] shifted by t.
 
-    Output o of an axis is stored at first + o step.
+    Output o of an axis is stored at first + o step. A tile's sum runs over taps and, within, channels; where there is
+    one channel, over the lines of a filter and, within, neighbouring taps.
     """
     filters, per_filter = len(b) // groups, channels * len(taps)
     D, P, Q = outputs
+    _, K, V, H, W = v_shape
     cells = D + reach[0], P + reach[1], Q + reach[2]
     per_channel = deal[0] * deal[1] * deal[2] * cells[0] * cells[1] * cells[2]
     starts = np.empty(len(taps), np.int64)
     _starts(taps, cells, starts)
+    run = _neighbours(starts) if channels == 1 else 1
+    numbers = np.arange(0, len(taps), run)
+    starts, depth = starts[::run].copy(), channels * run
+    w_step, cell_step = (1, 1) if run > 1 else (len(taps), per_channel)
     height = max(1, min(P, _BLOCK // (filters * cells[2])))
     pitch = height * cells[2] + _COLUMNS
     jobs = len(u) * groups
@@ -86,20 +93,32 @@ def _sum_of_lines(u, w, channels, b, v, groups, rows, numbers, taps, deal, margi
                     here = min(height, P - top)
                     length, at = (here - 1) * cells[2] + Q, (z * cells[1] + top) * cells[2]
                     for q in range(0, length, _COLUMNS):
-                        _strip(w, group * filters * per_filter, rows * per_filter, numbers, len(taps), room, at + q,
-                               starts, per_channel, len(taps), channels, line, q, rows * pitch, 0, filters, length - q,
+                        _strip(w, group * filters * per_filter, rows * per_filter, numbers, w_step, room, at + q,
+                               starts, cell_step, len(numbers), depth, line, q, rows * pitch, 0, filters, length - q,
                                b, group * filters, False)
                     for k in range(filters):
+                        plane = (n * K + group * filters + k) * V + first[0] + z * step[0]
                         for p in range(here):
-                            source = line[k * pitch + p * cells[2]:]
-                            target = v[n, group * filters + k, first[0] + z * step[0], first[1] + (top + p) * step[1],
-                                       first[2]:]
+                            to = (plane * H + first[1] + (top + p) * step[1]) * W + first[2]
                             if step[2] == 1:
-                                for q in range(Q):
-                                    target[q] = source[q]
+                                copy_line(line, k * pitch + p * cells[2], v, to, Q)
                             else:
                                 for q in range(Q):
-                                    target[q * step[2]] = source[q]
+                                    v[to + q * step[2]] = line[k * pitch + p * cells[2] + q]
+
+
+@jit(parallel=False)
+def _neighbours(starts):
+    """The length of the runs of neighbours that the starts consist of; 1 where they are not of one length."""
+    run = 1
+    while run < starts.size and starts[run] == starts[run - 1] + 1:
+        run += 1
+    if starts.size % max(run, 1):
+        return 1
+    for t in range(starts.size):
+        if t % run and starts[t] != starts[t - 1] + 1:
+            return 1
+    return run
 
 
 @jit

@@ -34,7 +34,7 @@ from kdl.kernels.cpu.layouts import (
 )
 from kdl.kernels.cpu.scratch import room
 from kdl.kernels.cpu.simd import LANES, VECTOR, index
-from kdl.kernels.cpu.tiles import ROWS, WIDTH, strip_kernel
+from kdl.kernels.cpu.tiles import ROWS, WIDTH, panel_strip, width_for
 
 _POINTS = {2: (0, 1, -1), 4: (0, Fraction(2, 3), Fraction(-2, 3), Fraction(4, 3), Fraction(-4, 3))}
 _DEPTH = 256  # channels that are met at a time: a panel's filters stay in the L1 cache
@@ -42,7 +42,6 @@ _SLAB = LANES  # channels that lie together for the gradient of the filters
 _JOBS = 16  # that this gradient is cut into, where it can be
 _TILES = 256  # of a part at least: its sum is written once, and then added to
 _SUMS = 1 << 22  # floats that the sums of all its parts may take
-_strip = strip_kernel(ROWS)
 
 
 def outputs_side(outputs, w, images, geometry, exact, channels=LANES):
@@ -186,18 +185,19 @@ def correlate(u, w, b, v, padding, backward, m):
     sizes = (images * window[2] * window[3] * C, side * side * block * C, side * side * block * K,
              images * P * Q * K + m * (Q + 1) * K, u[0].size)
     chunks = min(threads, -(-N // images))
-    panels = -(-K // WIDTH)
-    filters, per_chunk = side * side * panels * C * WIDTH, -(-sum(sizes) // LANES) * LANES
-    work = room(filters + 9 * panels * C * WIDTH + chunks * per_chunk)
+    lanes = width_for(K)
+    panels = -(-K // lanes)
+    filters, per_chunk = side * side * panels * C * lanes, -(-sum(sizes) // LANES) * LANES
+    work = room(filters + 9 * panels * C * lanes + chunks * per_chunk)
     order = np.arange(9)[::-1] if backward else np.arange(9)
-    packed = work[filters:filters + 9 * panels * C * WIDTH]
-    pack_filters(filters_to_pixels(w), *w.shape[:2], order.copy(), 9, 1, backward, WIDTH, packed)
+    packed = work[filters:filters + 9 * panels * C * lanes]
+    pack_filters(filters_to_pixels(w), *w.shape[:2], order.copy(), 9, 1, backward, lanes, packed)
     bias = np.zeros(max(K, WIDTH), np.float32)
     if b is not None:
         bias[:K] = b
-    _transform_filters(m, packed, panels, C, work)
+    _transform_filters(m, packed, panels, C * lanes, work)
     _convolve(m, flat(u, is_pixels(u)), is_pixels(u), u.shape, flat(v, is_pixels(v)), is_pixels(v), v.shape, work, bias,
-             np.zeros(max(K, WIDTH), np.float32), images, block, window, tall, wide, chunks,
+             np.zeros(max(K, WIDTH), np.float32), lanes, images, block, window, tall, wide, chunks,
              len(packed) + filters, per_chunk, sizes, np.zeros(1, np.int64), np.arange(block) * C, np.arange(block) * K)
 
 
@@ -207,38 +207,39 @@ def backward_w(x, gy, gw, padding, m):
     (N, C), (K, P, Q), side = x.shape[:2], gy.shape[1:], m + 2
     tall, wide = -(-P // m), -(-Q // m)
     images, block = _blocks(N, tall * wide, max(C, K))
-    slabs, panels = -(-C // _SLAB), -(-K // WIDTH)
-    sum_size = side * side * C * panels * WIDTH
+    panel = width_for(K)
+    slabs, lanes = -(-C // _SLAB), -(-K // panel) * panel
+    sum_size = side * side * C * lanes
     parts = max(1, min(-(-N // images), _JOBS, N * tall * wide // _TILES, _SUMS // sum_size))
     window = (-padding[0], -padding[1], tall * m + 2, wide * m + 2)
     sizes = (images * window[2] * window[3] * C, images * tall * wide * m * m * K, side * side * block * slabs * _SLAB,
-             side * side * block * panels * WIDTH, max(x[0].size, gy[0].size))
+             side * side * block * lanes, max(x[0].size, gy[0].size))
     per_part = -(-sum(sizes) // LANES) * LANES
-    work = room(parts * (sum_size + per_part) + 9 * C * panels * WIDTH)
+    work = room(parts * (sum_size + per_part) + 9 * C * lanes)
     channel = np.arange(C + -C % ROWS)
     channel[C:] = 0
     target = np.empty(gw.shape, gw.dtype) if is_pixels(gw) else gw
     _products(m, flat(x, is_pixels(x)), is_pixels(x), x.shape, flat(gy, is_pixels(gy)), is_pixels(gy), gy.shape,
-                   target.reshape(-1), work, np.zeros(WIDTH, np.float32), images, block, window, tall, wide, parts,
-                   sum_size, per_part, sizes, np.zeros(1, np.int64),
-                   channel // _SLAB * block * _SLAB + channel % _SLAB, np.arange(len(channel)) * panels * WIDTH)
+              target.reshape(-1), work, np.zeros(WIDTH, np.float32), panel, images, block, window, tall, wide, parts,
+              sum_size, per_part, sizes, np.zeros(1, np.int64),
+              channel // _SLAB * block * _SLAB + channel % _SLAB, np.arange(len(channel)) * lanes)
     if target is not gw:
         gw[...] = target
 
 
 # --- kernels ---
 @jit
-def _transform_filters(m, packed, panels, C, filters):
-    """filters[(i, j), panel, c, lane] = G g G^T of packed[panel, tap, c, lane]."""
-    depth, side = C * WIDTH, m + 2
+def _transform_filters(m, packed, panels, depth, filters):
+    """filters[(i, j), panel, c, lane] = G g G^T of packed[panel, tap, c, lane], the last two of size depth."""
+    side = m + 2
     for panel in prange(panels):
         for at in range(0, depth, LANES):
             _of_filter(m, filters, panel * depth + at, side * panels * depth, panels * depth,
                       packed, panel * 9 * depth + at, 3 * depth, depth, packed, 0)
 
 @jit
-def _convolve(m, u, u_is_pixels, u_shape, v, v_is_pixels, v_shape, work, bias, zeros, images, block, window, tall,
-              wide, chunks, rooms_at, per_chunk, sizes, tap, starts, places):
+def _convolve(m, u, u_is_pixels, u_shape, v, v_is_pixels, v_shape, work, bias, zeros, lanes, images, block, window,
+              tall, wide, chunks, rooms_at, per_chunk, sizes, tap, starts, places):
     """Some images a task: as pixels, a block of tiles at a time transformed, multiplied and transformed back.
 
     In a line tiles go from right to left, and lines downwards, so that what a tile writes beyond the image is
@@ -247,7 +248,7 @@ def _convolve(m, u, u_is_pixels, u_shape, v, v_is_pixels, v_shape, work, bias, z
     N, C, H, W, side = *u_shape, m + 2
     _, K, P, Q = v_shape
     top, left, height, width = window
-    panels, tiles, tasks = -(-K // WIDTH), tall * wide, -(-N // images)
+    panels, tiles, tasks = -(-K // lanes), tall * wide, -(-N // images)
     for chunk in prange(chunks):
         x_at = rooms_at + chunk * per_chunk
         v_at = x_at + sizes[0]
@@ -270,10 +271,11 @@ def _convolve(m, u, u_is_pixels, u_shape, v, v_is_pixels, v_shape, work, bias, z
                 for element in range(side * side):
                     for panel in range(panels):
                         for d in range(0, C, _DEPTH):
-                            _strip(work, v_at + element * block * C + d, starts, tap, 1, work,
-                                   ((element * panels + panel) * C + d) * WIDTH, tap, WIDTH, 1,
-                                   min(_DEPTH, C - d), work, m_at + element * block * K + panel * WIDTH, places, 0,
-                                   count, K - panel * WIDTH, zeros, 0, d > 0)
+                            panel_strip(
+                                lanes, work, v_at + element * block * C + d, starts, tap, 1, work,
+                                ((element * panels + panel) * C + d) * lanes, tap, 1, min(_DEPTH, C - d), work,
+                                m_at + element * block * K + panel * lanes, places, 0, count, K - panel * lanes, zeros,
+                                0, d > 0)
                 for t in range(count):
                     i, line, tile = _tile(begin + t, tall, wide)
                     corner = y_at + ((i * P + line * m) * Q + tile * m) * K
@@ -289,20 +291,20 @@ def _convolve(m, u, u_is_pixels, u_shape, v, v_is_pixels, v_shape, work, bias, z
 
 
 @jit
-def _products(m, x, x_is_pixels, x_shape, gy, gy_is_pixels, gy_shape, gw, work, zeros, images, block, window, tall,
-              wide, parts, sum_size, per_part, sizes, tap, starts, places):
+def _products(m, x, x_is_pixels, x_shape, gy, gy_is_pixels, gy_shape, gw, work, zeros, panel_width, images, block,
+              window, tall, wide, parts, sum_size, per_part, sizes, tap, starts, places):
     """work[part, (i, j), c, k] = the sums over that part's tiles; then their sum, transformed, is gw."""
     N, C, H, W, side = *x_shape, m + 2
     _, K, P, Q = gy_shape
     top, left, height, width = window
-    panels, tiles, tasks = -(-K // WIDTH), tall * wide, -(-N // images)
-    lanes, slabs = panels * WIDTH, sizes[2] // (side * side * block * _SLAB)
+    panels, tiles, tasks = -(-K // panel_width), tall * wide, -(-N // images)
+    lanes, slabs = panels * panel_width, sizes[2] // (side * side * block * _SLAB)
     for part in prange(parts):
         x_at = parts * sum_size + part * per_part
         y_at = x_at + sizes[0]
         v_at = y_at + sizes[1]
         m_at = v_at + sizes[2]
-        if K % WIDTH:
+        if K < lanes:
             for i in range(sizes[3]):
                 work[m_at + i] = 0  # in lanes beyond the filters
         fresh = True
@@ -323,14 +325,16 @@ def _products(m, x, x_is_pixels, x_shape, gy, gy_is_pixels, gy_shape, gw, work, 
                                   slabs * block * _SLAB, work, corner + low, width * C, C, zeros, 0)
                     corner = y_at + ((i * tall + line) * m * wide + tile) * m * K
                     for low in range(0, K, LANES):
-                        _of_gy(m, work, m_at + (low // WIDTH * block + t) * WIDTH + low % WIDTH, side * block * lanes,
-                              block * lanes, work, corner + low, wide * m * K, K, zeros, 0)
+                        to = m_at + (low // panel_width * block + t) * panel_width + low % panel_width
+                        _of_gy(m, work, to, side * block * lanes, block * lanes, work, corner + low, wide * m * K, K,
+                               zeros, 0)
                 for element in range(side * side):
                     for panel in range(panels):
-                        _strip(work, v_at + element * slabs * block * _SLAB, starts, tap, _SLAB, work,
-                               m_at + (element * panels + panel) * block * WIDTH, tap, WIDTH, 1, count, work,
-                               part * sum_size + element * C * lanes + panel * WIDTH, places, 0, C, WIDTH,
-                                   zeros, 0, not fresh)
+                        panel_strip(
+                            panel_width, work, v_at + element * slabs * block * _SLAB, starts, tap, _SLAB, work,
+                            m_at + (element * panels + panel) * block * panel_width, tap, 1, count, work,
+                            part * sum_size + element * C * lanes + panel * panel_width, places, 0, C, panel_width,
+                            zeros, 0, not fresh)
                 fresh = False
     turned = parts * (sum_size + per_part)
     for c in prange(C):
