@@ -135,7 +135,7 @@ class _Walk:
             if self.captured is None:
                 _accumulate(leaf, g, owned)
             else:
-                self.captured[leaf] = g if owned else g.copy()
+                self.captured[leaf] = g if owned else g.copy("K")
         return self.captured
 
     def send(self, edge, g, gx, grads):
@@ -164,7 +164,7 @@ class _Walk:
         """Keep what was asked for of this node's gradients; which of its inputs lead to more of it."""
         for index, g in enumerate(grads):
             if g is not None and (node, index) in self.captured:
-                self.captured[node, index] = g.copy()
+                self.captured[node, index] = g.copy("K")
         return tuple([e is not None and _leads(e, self.captured, self.needed) for e in node.edges])
 
 
@@ -189,11 +189,14 @@ def _needed(roots, asked):
 
 def _alone(g, holders):
     """Whether nothing else among the gradients shares this one's memory, so that it may be kept and added to."""
-    if g.base is not None:
-        return False
+    owner = g
+    if g.base is not None:  # all of another array in another order of axes, as channels-last ones are
+        owner = g.base
+        if type(owner) is not type(g) or owner.base is not None or owner.size != g.size:
+            return False
     sharing = 0
     for h in holders:
-        if h is g or (h is not None and h.base is g):
+        if h is owner or (h is not None and h.base is owner):
             sharing += 1
     return sharing <= 1
 
