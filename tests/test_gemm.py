@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 import kdl
 import kdl.nn.functional as F
 from kdl import kernels
+from kdl.kernels.cpu import panels
 from kdl.ops import gemm
 
 torch = pytest.importorskip("torch", reason="products are compared with torch: pip install 'kdl-kernels[test]'")
@@ -262,6 +263,28 @@ def test_a_fractional_factor_of_integers_is_refused():
 
 
 # --- in one kernel, and in which precision ---
+@pytest.mark.parametrize("M, K, N", [(12, 700, 64), (50, 128, 384), (131, 77, 93), (200, 1100, 30), (1025, 16, 64)])
+@pytest.mark.parametrize("a_turned", [False, True])
+@pytest.mark.parametrize("b_turned", [False, True])
+def test_products_by_tiles_are_exact_where_sums_are(M, K, N, a_turned, b_turned, rng):
+    a, b = [rng.integers(-8, 9, shape).astype(np.float32) for shape in ((M, K), (K, N))]
+    bias = rng.integers(-8, 9, N).astype(np.float32)
+    given = [np.asfortranarray(m) if turned else m for m, turned in ((a, a_turned), (b, b_turned))]
+    y = np.full((M, N), np.nan, np.float32)
+    assert not panels.WIDTH >= 16 or panels._fits(*given, y)
+    for added in (None, bias):
+        panels._product(*given, added, y)
+        np.testing.assert_array_equal(y, a @ b + (0 if added is None else added))
+
+
+def test_products_that_tiles_do_not_take(rng):
+    def fits(M, K, N, dtype=np.float32, step=1):
+        a = np.empty((M * step, K), dtype)[::step]
+        return panels._fits(a, np.empty((K, N), dtype), np.empty((M, N), dtype))
+    assert not fits(128, 64, 96, np.float64) and not fits(128, 64, 96, step=2) and not fits(5, 512, 512)
+    assert not fits(32, 32, 32) and not fits(4096, 8, 64) and not fits(4096, 64, 33) and not fits(64, 1024, 1024)
+
+
 @pytest.mark.parametrize("namespace", ["cpu", "reference"])
 def test_a_linear_layer_takes_the_relu_after_it_along(namespace, rng):
     x = rng.standard_normal((5, 4))

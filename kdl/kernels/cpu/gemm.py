@@ -1,31 +1,43 @@
-"""Matrix products on the CPU: NumPy's BLAS multiplies, Numba adds what stands around the product.
+"""Matrix products on the CPU: NumPy's BLAS multiplies large and small ones, tiles those between (see panels.py).
 
-A product of our own would gain nothing here: NumPy's reaches 85 to 90 % of the machine's peak. `tf32` is for tensor
-cores and changes nothing.
+For large products one of our own would gain nothing: NumPy's reaches 85 to 90 % of the machine's peak. `tf32` is for
+tensor cores and changes nothing.
 """
 import numpy as np
 
 from kdl.kernels.cpu.blas import _matmul
 from kdl.kernels.cpu.launch import jit, prange, widened
+from kdl.kernels.cpu.panels import _fits, _product
 
 _SERIAL = 1 << 15  # elements below which waking threads takes longer than the loop
 
 
 @widened("y")
 def matmul_forward(a, b, y, tf32):
-    _matmul(a, b, y)
+    if y.ndim == 2 and _fits(a, b, y):
+        _product(a, b, None, y)
+    else:
+        _matmul(a, b, y)
 
 
 @widened("y")
 def linear_forward(x, w, b, y, relu, tf32):
-    _matmul(x, w.T, y)
-    if b is not None:
-        if y.dtype.kind == "f" and b.flags.c_contiguous:
-            _add_to_rows(y, b)
-        else:
-            np.add(y, b, out=y)
+    w = w.T
+    if (b is None or b.flags.c_contiguous) and _fits(x, w, y):
+        _product(x, w, b, y)
+    else:
+        _matmul(x, w, y)
+        if b is not None:
+            _add_bias(y, b)
     if relu:
         np.maximum(y, 0, out=y)
+
+
+def _add_bias(y, b):
+    if y.dtype.kind == "f" and b.flags.c_contiguous:
+        _add_to_rows(y, b)
+    else:
+        np.add(y, b, out=y)
 
 
 @widened("gb")
