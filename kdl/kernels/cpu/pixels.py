@@ -133,7 +133,7 @@ def _correlate(u, u_is_pixels, u_size, v, v_is_pixels, v_size, work, packed_at, 
             else:
                 a, a_at = work, input_at
                 for n in range(first, last):
-                    image_to_pixels(u, n * C * H * W, u_is_pixels, C, 0, C, (H, W), top, window[1], work,
+                    image_to_pixels(u, n * C * H * W, u_is_pixels, C, np.int64(0), C, (H, W), top, window[1], work,
                                     input_at + (n - first) * window[2] * window[3] * C, C, window[2:], work, room_at)
             out_top = begin * step[0]
             if v_is_pixels:
@@ -151,8 +151,8 @@ def _correlate(u, u_is_pixels, u_size, v, v_is_pixels, v_size, work, packed_at, 
                     for t in range(0, max(1, beyond - tap), block_taps):
                         for d in range(0, depth, block_depth):
                             panel_strip(
-                                panel_width, a, a_at + group * depth + d, starts[piece], taps[tap + t:], 1, work,
-                                filters_at + (t * depth + d) * panel_width, filters,
+                                panel_width, a, a_at + group * depth + d, starts[piece], taps[tap + t:], np.int64(1),
+                                work, filters_at + (t * depth + d) * panel_width, filters,
                                 min(block_taps, beyond - tap - t), min(block_depth, depth - d), c,
                                 c_at + group * lanes + panel * panel_width, places[piece], 0, count,
                                 lanes - panel * panel_width, bias, job * panel_width, t + d > 0)
