@@ -216,6 +216,26 @@ def test_average_of_many_float32_values_is_accurate(namespace, rng):
     np.testing.assert_allclose(F.adaptive_avg_pool2d(kdl.Tensor(x), 1).array[:, :, 0, 0], mean, rtol=2e-6)
 
 
+@pytest.mark.parametrize("size", [1, 5, 16, 17, 31, 32, 49, 100])
+@pytest.mark.parametrize("odd", [None, np.nan, np.inf, -np.inf])
+def test_whole_planes_have_torch_s_maximum_and_mean(size, odd, namespace, rng):
+    x = rng.integers(-3, 4, (40, 3, size)).astype(np.float32)  # with ties
+    if odd is not None:
+        x[rng.random(x.shape) < 0.1] = odd
+    x[0, 0] = -np.inf if odd is None else odd
+    theirs = torch.from_numpy(x).requires_grad_()
+    ours = kdl.Tensor(x, requires_grad=True)
+    for y, t in ((F.adaptive_max_pool1d(ours, 1), TF.adaptive_max_pool1d(theirs, 1)),
+                 (F.adaptive_avg_pool1d(ours, 1), TF.adaptive_avg_pool1d(theirs, 1))):
+        np.testing.assert_allclose(y.detach().array, t.detach().numpy(), rtol=1e-6, atol=1e-6)
+        ours.grad = theirs.grad = None
+        y.sum().backward()
+        t.sum().backward()
+        np.testing.assert_allclose(ours.grad.array, theirs.grad.numpy(), rtol=1e-6)
+    at = F.adaptive_max_pool1d(ours, 1, return_indices=True)[1]
+    np.testing.assert_array_equal(at.array, TF.adaptive_max_pool1d(theirs, 1, return_indices=True)[1].numpy())
+
+
 # --- unpooling ---
 @pytest.mark.parametrize("n, args", [(1, (2,)), (1, (3, 2, 1)), (2, (2,)), (2, ((3, 2), (3, 2), (1, 0))), (3, (2,))])
 @pytest.mark.parametrize("batched", [True, False])

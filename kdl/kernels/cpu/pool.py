@@ -28,11 +28,13 @@ from kdl.kernels.cpu.pool_last import (
     _max_last_positions,
 )
 from kdl.kernels.cpu.pool_lines import _avg_lines, _avg_lines_backward, _fill, _max_lines
+from kdl.kernels.cpu.simd import LANES, broadcast, larger, load, load_part, select, store, store_part, total
 from kdl.kernels.cpu.windows import plan_of, shares_of
 from kdl.tensor import channels_to_end
 
 _SHORT = 16  # outputs of a plane below which windows beat lines: two vectors of float32
 _MANY = 26  # taps from which a loop over the outputs alone beats one over the taps
+_FLOAT_INTEGERS = 1 << 24  # below it float32 has every integer
 _SERIAL = 1 << 15  # elements below which waking threads (30 to 90 us) costs more than they save
 
 
@@ -111,6 +113,8 @@ def adaptive_avg_pool2d_forward(x, y):
     shares = shares_of(plan, False, 0, x.dtype)
     if _are_last(x, y):
         _avg_last(*_last(x, y), *plan.windows, *shares)
+    elif x.dtype == np.float32 and prod(plan.outputs) == 1:
+        _avg_planes(_planes(x), y.reshape(-1))
     else:
         _avg_windows(*_volumes(x, y), *plan.windows, *shares)
 
@@ -121,6 +125,8 @@ def adaptive_avg_pool2d_backward(gy, gx):
     shares = shares_of(plan, False, 0, gy.dtype)
     if _are_last(gy, gx):
         _avg_last_backward(*_last(gy, gx), *plan.windows, *shares, plan.tiles)
+    elif gx.dtype == np.float32 and prod(plan.outputs) == 1:
+        _avg_planes_backward(gy.reshape(-1), _planes(gx))
     else:
         _avg_windows_backward(*_volumes(gy, gx), *plan.windows, *shares)
 
@@ -130,6 +136,8 @@ def adaptive_max_pool2d_forward(x, y, index):
     plan = plan_of(x.shape[2:], y.shape[2:])
     if _are_last(x, y, index):
         _max_last(*_last(x, y, index), *plan.windows, plan.kernel, plan.dilation)
+    elif x.dtype == np.float32 and prod(plan.outputs) == 1 and 0 < prod(plan.size) < _FLOAT_INTEGERS:
+        _max_planes(_planes(x), y.reshape(-1), index.reshape(-1))
     else:
         _max_windows(*_volumes(x, y, index), *plan.windows, plan.kernel, plan.dilation)
 
@@ -164,6 +172,63 @@ def _last(*arrays):
     """Channels-last arrays as contiguous (N, D, H, W, C)."""
     return [last.reshape(last.shape[0], *(1,) * (5 - last.ndim), *last.shape[1:])
             for last in map(channels_to_end, arrays)]
+
+
+def _planes(array):
+    """Contiguous (N, C, ...) as (planes, elements)."""
+    return array.reshape(array.shape[0] * array.shape[1], -1)
+
+
+# --- whole planes, of float32 ---
+@jit(serial_below=_SERIAL)
+def _avg_planes(x, y):
+    planes, size = x.shape
+    flat, share = x.reshape(-1), np.float32(1 / size)
+    for plane in prange(planes):
+        one, two = broadcast(np.float32(0)), broadcast(np.float32(0))
+        begin, end = plane * size, (plane + 1) * size
+        for i in range(begin, end, 2 * LANES):
+            one = one + load_part(flat, i, end - i)
+            if i + LANES < end:
+                two = two + load_part(flat, i + LANES, end - i - LANES)
+        y[plane] = total(one + two) * share
+
+
+@jit(serial_below=_SERIAL)
+def _avg_planes_backward(gy, gx):
+    planes, size = gx.shape
+    flat, share = gx.reshape(-1), np.float32(1 / size)
+    for plane in prange(planes):
+        g, end = broadcast(gy[plane] * share), (plane + 1) * size
+        for i in range(plane * size, end, LANES):
+            store_part(flat, i, g, end - i)
+
+
+@jit(serial_below=_SERIAL)
+def _max_planes(x, y, index):
+    """The first maximum, or the last NaN: in every lane first, then of the lanes."""
+    planes, size = x.shape
+    flat, numbers = x.reshape(-1), np.arange(LANES).astype(np.float32)
+    for plane in prange(planes):
+        begin = plane * size
+        lanes = np.empty((2, LANES), np.float32)
+        best, at = broadcast(np.float32(-np.inf)), broadcast(np.float32(size))
+        for i in range(0, size - LANES + 1, LANES):
+            v = load(flat, begin + i)
+            taken = larger(v, best)
+            best, at = select(taken, v, best), select(taken, load(numbers, 0) + broadcast(np.float32(i)), at)
+        store(lanes[0], 0, best)
+        store(lanes[1], 0, at)
+        most, place = np.float32(-np.inf), size
+        for lane in range(LANES):
+            v, i = lanes[0, lane], np.int64(lanes[1, lane])
+            if v > most or (v == most and i < place) or (v != v and (most == most or i > place)):
+                most, place = v, i
+        for i in range(size - size % LANES, size):
+            v = flat[begin + i]
+            if v > most or v != v:
+                most, place = v, i
+        y[plane], index[plane] = most, place if place < size else 0  # 0: all are -inf
 
 
 # --- windows ---
