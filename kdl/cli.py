@@ -1,4 +1,4 @@
-"""The command line: `kdl train <recipe>`, `kdl list`, `kdl doctor`, `kdl bench`.
+"""The command line: `kdl train <recipe>`, `kdl list`, `kdl warmup`, `kdl doctor`, `kdl bench`.
 
 Each command imports what it needs when it is run, so that `kdl --help` answers at once.
 """
@@ -50,6 +50,14 @@ def _parser(argv):
 
     listing = commands.add_parser("list", help="list the recipes", description="List the recipes.")
     listing.set_defaults(run=_list)
+
+    warmup = commands.add_parser("warmup", help="compile what a model needs before it is needed", description=(
+        "Compile the CPU kernels that a model needs, at one training step and one evaluation with example inputs and "
+        "the threads at hand. They are kept on disk, so that the first step of a later program takes less than a "
+        "second. A kernel has variants for other dtypes, layouts and sizes: these are compiled when they are needed."))
+    warmup.add_argument("name", nargs="*", help="models in lower case (lenet5, resnet18, gpt, ...), or recipes, which "
+                                                "are run for one epoch (default: lenet5 mlp)")
+    warmup.set_defaults(run=_warmup)
 
     doctor = commands.add_parser("doctor", help="say what works on this machine, and why the rest does not",
                                  description="Check the installation. The exit code is 1 when something is wrong.")
@@ -130,6 +138,11 @@ def _list(options):
         summary = importlib.import_module(f"kdl.recipes.{name}").__doc__.strip().splitlines()[0]
         print(f"{name:{max(map(len, recipes.names()))}}  {summary}")
     return 0
+
+
+def _warmup(options):
+    from kdl import warmup
+    return warmup.main(options.name)
 
 
 def _doctor(options):

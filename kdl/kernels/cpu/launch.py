@@ -21,6 +21,7 @@ __all__ = ["device_function", "elementwise", "jit", "prange", "widened"]
 _SAFE = {"contract", "nsz", "arcp"}
 _SERIAL = 1 << 16  # elements of an elementwise loop below which waking threads takes longer than the loop
 _OPTIONS = {"error_model": "numpy", "nogil": True, "cache": True}
+dispatchers = []  # all that there are, for who counts what was compiled (kdl/warmup.py)
 
 
 def jit(function=None, *, parallel=True, reassociate=False, serial_below=0):
@@ -52,7 +53,9 @@ def _pair(function, reassociate=False):
 
 
 def _compiled(function, parallel, reassociate):
-    return njit(function, parallel=parallel, fastmath=_SAFE | {"reassoc"} if reassociate else _SAFE, **_OPTIONS)
+    kernel = njit(function, parallel=parallel, fastmath=_SAFE | {"reassoc"} if reassociate else _SAFE, **_OPTIONS)
+    dispatchers.append(kernel)
+    return kernel
 
 
 def device_function(function):
