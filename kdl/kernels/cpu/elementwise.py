@@ -4,7 +4,7 @@ import math
 import numpy as np
 
 from kdl.kernels.cpu.launch import elementwise, prange
-from kdl.kernels.cpu.math import erf, exp
+from kdl.kernels.cpu.math import erf, erfc, exp
 
 _SLOPE = 2 / math.sqrt(math.pi)  # of erf at 0
 
@@ -25,7 +25,7 @@ def erf_backward(x, gy, gx):
 @elementwise("y")
 def erfc_forward(x, y):
     for i in prange(x.size):
-        y[i] = math.erfc(x[i])
+        y[i] = erfc(x[i])
 
 
 @elementwise("gx")
