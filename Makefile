@@ -35,8 +35,10 @@ test: $(call ready,dev) kernels  ## run the tests (ARGS="-k conv")
 simt: $(call ready,dev) kernels  ## run the CUDA kernels' source on the CPU in every mode (ARGS="race asan -k pool")
 	@OPENBLAS_NUM_THREADS=1 $(PYTHON) -m tests.simt $(ARGS)
 
-lint: $(call ready,dev)  ## check the style
+lint: $(call ready,dev)  ## check the style and the types
 	@$(PYTHON) -m ruff check .
+	@$(PYTHON) -m tests.stubs --check || { echo "run python -m tests.stubs"; exit 1; }
+	@$(PYTHON) -m mypy
 
 bench: $(call ready,dev)  ## measure the CPU kernels against NumPy and torch (ARGS="conv pool --quick --gates")
 	@$(PYTHON) -m kdl bench $(ARGS)
