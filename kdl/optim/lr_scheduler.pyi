@@ -8,6 +8,9 @@ from kdl.optim import Optimizer as Optimizer
 
 
 class LRScheduler:
+    optimizer: Optimizer
+    last_epoch: builtins.int
+    base_lrs: builtins.list[builtins.float]
     def __init__(self, optimizer: Optimizer, last_epoch: builtins.int = -1) -> None: ...
     def get_last_lr(self) -> builtins.list[builtins.float]: ...
     def get_lr(self) -> builtins.list[builtins.float]: ...

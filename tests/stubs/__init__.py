@@ -49,6 +49,7 @@ ATTRIBUTES = {
     **{name: ["weight: Parameter", "bias: Parameter | None"] for name in ("Linear", "Conv1d", "Conv2d", "Conv3d")},
     "Embedding": ["weight: Parameter"], "Module": ["training: builtins.bool"],
     "Optimizer": ["param_groups: builtins.list[builtins.dict[builtins.str, Any]]", "state: builtins.dict[Any, Any]"],
+    "LRScheduler": ["optimizer: Optimizer", "last_epoch: builtins.int", "base_lrs: builtins.list[builtins.float]"],
     "device": ["type: builtins.str", "index: builtins.int | None"]}
 # Methods that take or give other types than those of the base, and comparisons that either side may answer
 EXCUSED = {("Tensor", "__eq__"): "override", ("Tensor", "__ne__"): "override", ("LBFGS", "step"): "override",

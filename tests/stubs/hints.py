@@ -78,13 +78,13 @@ OF = {
         tensordot.dims min.dim max.dim min.other max.other var.dim std.dim Tensor.array Module.state_dict
         DataLoader.dataset ModuleDict.modules Sequential.modules Dataset.index Subset.index TensorDataset.index
         Dataset.indices TensorDataset.indices Subset.indices ParameterDict.value ParameterList.value Module.value
-        ResNet.block __getitem__.key __setitem__.key""",
+        ResNet.block Sequential.index ModuleList.index save.obj __getitem__.key __setitem__.key""",
     "Tensor | builtins.int": "repeat_interleave.repeats",
     "Tensor | Sequence[Tensor]": "grad.inputs grad.outputs grad.grad_outputs",
     "builtins.int": """
         select.index select_scatter.index select.dim narrow.length local_response_norm.size LocalResponseNorm.size
         GCN.hidden random_.from_ random_.to combinations.r slice_scatter.start slice_scatter.end slice_scatter.step
-        unfold.step unfold.size device.index ModuleList.index ParameterList.index Sequential.index""",
+        unfold.step unfold.size device.index ParameterList.index""",
     "Tensor | Sequence[builtins.int]": "ctc_loss.input_lengths ctc_loss.target_lengths",
     "builtins.int | Tensor": "narrow.start",
     "Ints": """
