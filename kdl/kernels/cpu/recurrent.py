@@ -163,8 +163,9 @@ def _multiplier(w, batch, steps):
     def multiply(a, row, y, at, n):
         rows = tables.get(n)
         if rows is None:
-            rows = tables[n] = np.zeros((2, -(-n // ROWS) * ROWS), np.int64)
+            rows = np.zeros((2, -(-n // ROWS) * ROWS), np.int64)
             rows[:, :n] = np.arange(n) * [[depth], [columns]]
+            tables[n] = rows  # complete: parts of the batch run side by side and share the tables
         _multiply(a, row * depth, rows[0], panels, y, at * columns, rows[1], n, columns, nothing, no_bias)
     return multiply
 
