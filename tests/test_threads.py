@@ -53,3 +53,33 @@ def test_a_forked_child_computes_as_its_parent_does(before):
     result = subprocess.run([sys.executable, "-W", "ignore", "-c", FORK.format(before=before)], capture_output=True,
                             text=True, timeout=300)
     assert result.stdout.split() == ["0", "True"], result.stderr
+
+
+MANY = """
+import kdl, numba
+from kdl.nn import functional as F
+kdl.manual_seed(0)
+image, filters, few = kdl.randn(6, 32, 17, 17), kdl.randn(40, 32, 3, 3), kdl.randn(5, 32, 3, 3)
+layers = [kdl.nn.RNN(24, 48), kdl.nn.GRU(24, 48), kdl.nn.LSTM(24, 48)]
+calls = [lambda x, w=w, s=s: F.conv2d(x, w, None, s, 1) for w in (filters, few) for s in (1, 2)]
+calls += [lambda x: F.max_pool2d(x, 2), lambda x: F.softmax(x, 1), lambda x: F.batch_norm(x, None, None, training=True)]
+calls = [(call, image) for call in calls] + [(lambda x, m=m: m(x)[0], kdl.randn(12, 130 + 32 * i, 24))
+                                             for i, m in enumerate(layers) for _ in range(3)]
+found = []
+for threads in (1, 4):
+    numba.set_num_threads(threads)
+    for call, x in calls:
+        x = x.detach().clone().requires_grad_()
+        y = call(x)
+        y.backward(kdl.ones_like(y) / 2)
+        found.append((y.detach().numpy(), x.grad.numpy()))
+half = len(found) // 2
+print([i for i in range(half) if any((a != b).any() for a, b in zip(found[i], found[half + i]))])
+"""
+
+
+def test_results_do_not_depend_on_the_number_of_threads():
+    environment = {**os.environ, "NUMBA_NUM_THREADS": "4"}
+    result = subprocess.run([sys.executable, "-W", "ignore", "-c", MANY], capture_output=True, text=True, timeout=300,
+                            env=environment)
+    assert result.stdout.strip() == "[]", result.stderr
