@@ -219,6 +219,18 @@ class Tensor:
     def __array__(self, dtype=None, copy=None):
         return np.array(self.numpy(), dtype=dtype, copy=copy)
 
+    def __array_namespace__(self, *, api_version=None):
+        """The array API standard's functions for tensors: kdl.array_api. Raises ValueError for a later version."""
+        from kdl import array_api
+        if api_version is not None and api_version > array_api.__array_api_version__:
+            raise ValueError(f"__array_namespace__: expected api_version up to {array_api.__array_api_version__}, got "
+                             f"{api_version}")
+        return array_api
+
+    def to_device(self, device, /, *, stream=None):
+        """The tensor on another device, as the array API standard has it: `to`."""
+        return self.to(device)
+
     def item(self):
         """The one element as a Python number. Raises RuntimeError when there is not exactly one."""
         if self.array.size != 1:

@@ -42,7 +42,7 @@ ARGUMENTS = {
     "DeviceLike": "device",
     "builtins.str": """
         reduction mode padding_mode rounding_mode interpolation indexing approximate nonlinearity compute_mode name
-        prefix line_search_fn anneal_strategy reduce device_type profile""",
+        prefix line_search_fn anneal_strategy reduce device_type profile api_version""",
     "MemoryFormat": "memory_format",
     "Optimizer": "optimizer",
     "builtins.dict[builtins.str, Any]": "state_dict param_group defaults",
@@ -55,7 +55,7 @@ ARGUMENTS = {
     "NDArray": "ndarray",
     "Tensor | None": "hx",
     "Scalar | Sequence[Scalar]": "output_ratio",
-    "Any": "array data torch_only memo samples sampler activation",
+    "Any": "stream array data torch_only memo samples sampler activation",
 }
 # Of one function or class
 OF = {
@@ -176,7 +176,8 @@ RESULTS_OF = {
     "Self": "Tensor.requires_grad_",
     "Tensor | None": "Tensor.grad",
     "Any": """
-        Tensor.array Module.__call__ Module.forward Module.__getattr__ Module.__dir__ Sequential.forward kdl.load
+        Tensor.array Tensor.__array_namespace__
+        Module.__call__ Module.forward Module.__getattr__ Module.__dir__ Sequential.forward kdl.load
         Optimizer.step Dataset.__getitem__ Subset.__getitem__ Identity.forward Tensor.__reduce__
         Sequential.__getitem__ ModuleList.__getitem__ ModuleDict.__getitem__ ParameterList.__getitem__
         ParameterDict.__getitem__ MaxPool1d.forward MaxPool2d.forward MaxPool3d.forward AdaptiveMaxPool1d.forward
