@@ -297,7 +297,9 @@ def _gru_step(x, s, b, gates, y, h, start, n, lo):
             gate[2 * H + j] = tanh(row[2 * H + j] + gate[j] * total[2 * H + j])
         for j in range(H):
             state[j] = gate[2 * H + j] + gate[H + j] * (state[j] - gate[2 * H + j])
-        y[start + i] = state
+        out = y[start + i]
+        for j in range(H):
+            out[j] = state[j]
 
 
 @jit(parallel=False)
