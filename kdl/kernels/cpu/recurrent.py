@@ -191,7 +191,7 @@ def _multiply(a, a_at, starts, panels, y, y_at, places, n, columns, nothing, no_
 def _rnn_step(x, s, b, y, h, start, n, lo, relu):
     T = x.dtype.type
     for i in range(n):
-        row, out, total = x[start + i], y[start + i], s[i]
+        row, out, total, state = x[start + i], y[start + i], s[i], h[lo + i]
         if b.size:
             for j in range(total.size):
                 total[j] += b[j]
@@ -202,7 +202,8 @@ def _rnn_step(x, s, b, y, h, start, n, lo, relu):
         else:
             for j in range(total.size):
                 out[j] = tanh(row[j] + total[j])
-        h[lo + i] = out
+        for j in range(total.size):
+            state[j] = out[j]
 
 
 @jit(parallel=False)
