@@ -59,9 +59,9 @@ def train(model: nn.Module, loader: DataLoader, epochs: int) -> list[float]:
     return history
 
 
+@kdl.no_grad()
 def accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
-    with kdl.no_grad():
-        logits: Tensor = model.eval()(x)
+    logits: Tensor = model.eval()(x)
     best, _ = logits.max(1)
     hits = (logits >= best[:, None]).long().argmax(dim=1) == y
     return hits.float().mean().item() if hits.numel() else float("nan")

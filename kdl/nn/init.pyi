@@ -1,7 +1,7 @@
 # Written by `python -m tests.stubs`: change the tables there.
 import builtins
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Literal, Self, overload
+from typing import Any, Literal, Self, TypeVar, overload
 
 from kdl.typing import Scalar
 from kdl import Generator

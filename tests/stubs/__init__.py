@@ -28,7 +28,7 @@ ALIASES = ("DType", "Device", "DeviceLike", "Ints", "NDArray", "Scalar", "Select
 HEADER = """# Written by `python -m tests.stubs`: change the tables there.
 import builtins
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Literal, Self, overload
+from typing import Any, Literal, Self, TypeVar, overload
 
 """
 
@@ -173,6 +173,8 @@ def member_stub(cls, name, member):
         return [f"@{kind}", f"def {name}({'cls, ' * (kind == 'classmethod')}*args: Any, **kwargs: Any) -> Any: ..."]
     if not inspect.isfunction(member):
         return [] if name.startswith("__") else [f"{name}: Any"]
+    if name == "__call__" and "function" in inspect.signature(member).parameters:  # a decorator
+        return [f"def {name}(self, function: _F) -> _F: ..."]
     lines = definitions(owner, name, member, is_method=True)
     if (owner, name) in EXCUSED:
         lines[-1] += f"  # type: ignore[{EXCUSED[owner, name]}]"
@@ -224,6 +226,8 @@ def stub(name, classes):
         if home not in (name, "kdl.models") and cls.__name__ not in ALIASES and lacks(cls.__name__):
             imports.add(f"from {home} import {cls.__name__}")
     aliases = ", ".join(word for word in ALIASES if lacks(word))
+    if "_F" in text:
+        text = f'_F = TypeVar("_F", bound=Callable[..., Any])\n{text}'
     return HEADER + "\n".join([f"from kdl.typing import {aliases}", *sorted(imports)]) + f"\n\n{text}\n"
 
 

@@ -132,7 +132,8 @@ RESULTS = {
     "builtins.float": "__float__ get_scale get_growth_factor",
     "builtins.str": "__format__ extra_repr get_float32_matmul_precision get_conv_precision",
     "None": """
-        __init__ backward retain_grad set_default_dtype set_printoptions set_num_threads __setitem__ __delitem__
+        __init__ __exit__ backward retain_grad
+        set_default_dtype set_printoptions set_num_threads __setitem__ __delitem__
         save use_deterministic_algorithms set_float32_matmul_precision set_conv_precision __setattr__ __delattr__
         register_buffer register_parameter add_module zero_grad add_param_group set_rng_state clear update
         reset_parameters register_module clear_autocast_cache""",
