@@ -1,5 +1,6 @@
 """Linear algebra under the names of torch.linalg: norms, products, systems of equations."""
 from kdl.errors import expect
+from kdl.ops.contract import in_best_order
 from kdl.ops.distance import cross as _cross
 from kdl.ops.gemm import matmul as matmul
 from kdl.ops.linalg import det as det
@@ -53,17 +54,7 @@ def multi_dot(tensors):
     """
     tensors = list(tensors)
     expect(len(tensors) > 1, "multi_dot", "two or more tensors", tensors=len(tensors))
-    sizes = [t.shape[0] if t.ndim > 1 else 1 for t in tensors[:1]] + [t.shape[0] for t in tensors[1:]]
-    sizes.append(tensors[-1].shape[1] if tensors[-1].ndim > 1 else 1)
-    sizes[0] = tensors[0].shape[0] if tensors[0].ndim > 1 else 1
-    best = {(i, i): (0, i) for i in range(len(tensors))}  # (first, last): products, and where the last one splits
-    for n in range(1, len(tensors)):
-        for i in range(len(tensors) - n):
-            j = i + n
-            best[i, j] = min((best[i, m][0] + best[m + 1, j][0] + sizes[i] * sizes[m + 1] * sizes[j + 1], m)
-                             for m in range(i, j))
-
-    def product(i, j):
-        m = best[i, j][1]
-        return tensors[i] if i == j else matmul(product(i, m), product(m + 1, j))
-    return product(0, len(tensors) - 1)
+    first, last = tensors[0], tensors[-1]
+    sizes = [first.shape[0] if first.ndim > 1 else 1, *[t.shape[0] for t in tensors[1:]],
+             last.shape[1] if last.ndim > 1 else 1]
+    return in_best_order(tensors, sizes)

@@ -199,6 +199,11 @@ def chain_matmul(*matrices):
     sizes = [matrices[0].shape[0], *[m.shape[1] for m in matrices]]
     expect(all(m.shape[0] == n for m, n in zip(matrices, sizes)), "chain_matmul", "matrices whose sizes agree",
            shapes=[tuple(m.shape) for m in matrices])
+    return in_best_order(matrices, sizes)
+
+
+def in_best_order(matrices, sizes):
+    """The product of matrices, the i-th sizes[i] by sizes[i + 1], in the order of least arithmetic."""
     cost = {(i, i): (0, i) for i in range(len(matrices))}  # (first, last) -> multiplications, the last of the left part
     for span in range(1, len(matrices)):
         for i in range(len(matrices) - span):

@@ -5,11 +5,13 @@ filters over tiles of lines; volumes go over tiles of lines, and float64 over co
 exact as sums of products, and F(4 x 4) as PyTorch's gradient of the filters; forward, and for the gradient of the
 input, F(4 x 4) waits until `tf32` says that speed goes before exactness.
 """
+from functools import lru_cache
 from math import prod
 
 import numpy as np
 
 from kdl.kernels.cpu import columns, lines, pixel_filters, pixels, winograd
+from kdl.kernels.cpu.cells import backward_pieces, forward_piece
 from kdl.kernels.cpu.explain import tell
 from kdl.kernels.cpu.gemm import linear_backward_b
 from kdl.kernels.cpu.launch import jit, prange, widened
@@ -78,8 +80,13 @@ def _by_columns(x, w, y, geometry, backward):
     rows, depth = (w.shape[1], len(w) // groups) if backward else (len(w) // groups, w.shape[1])
     if x.ndim > 4 or x.dtype != np.float32 or not columns.by_lines(w, rows):
         return x.ndim > 4 or x.dtype != np.float32 or rows * depth <= 16
-    axes = _axes(x, w, y, *steps)
-    return 10 * lines.cost(w, axes, groups, backward) < 9 * pixels.cost(w, axes, groups, backward)
+    return _lines_pay(rows, _axes(x, w, y, *steps), backward)
+
+
+@lru_cache(maxsize=256)
+def _lines_pay(rows, axes, backward):
+    pieces = backward_pieces(*axes) if backward else [forward_piece(*axes)]
+    return 10 * lines.cost(rows, pieces) < 9 * pixels.cost(rows, pieces)
 
 
 def _by_columns_w(gw, gy, groups):

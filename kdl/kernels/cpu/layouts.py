@@ -89,6 +89,19 @@ def pixels_to_planes(source, at, channels, target, to, pitch, count):
     planes_to_pixels(source, at, channels, target, to, count, pitch, channels)
 
 
+@jit(parallel=False)
+def pack_panel(source, is_pixels, image, pixel, channels, pixels, first, some, packed, to, width, count):
+    """packed[to + i width + j] = an image at pixel + i and channel first + j, for j < some; 0 in lanes beyond."""
+    if is_pixels:
+        for i in range(count):
+            copy_line(source, image + (pixel + i) * channels + first, packed, to + i * width, some)
+    else:
+        planes_to_pixels(source, image + first * pixels + pixel, pixels, packed, to, some, width, count)
+    for i in range(count if some < width else 0):
+        for j in range(some, width):
+            packed[to + i * width + j] = 0
+
+
 def filters_to_pixels(w):
     """Filters (K, C, taps) as a flat array (K, taps, C), which they may be already."""
     if is_pixels(w) or w.shape[2] * w.shape[3] == 1:

@@ -10,7 +10,7 @@ from math import prod
 import numpy as np
 
 from kdl.kernels.cpu import simd
-from kdl.kernels.cpu.cells import _deal, _starts, backward_pieces, forward_piece
+from kdl.kernels.cpu.cells import _deal, _starts
 from kdl.kernels.cpu.launch import jit, prange
 from kdl.kernels.cpu.layouts import copy_line
 from kdl.kernels.cpu.simd import LANES
@@ -25,12 +25,10 @@ _strip = strip_kernel(ROWS, VECTORS, bias_of_rows=True)
 
 
 # --- what a way costs: multiply-adds of whole tiles ---
-def cost(w, axes, groups, backward):
-    """Of the sums for one image."""
-    lanes, depth = (w.shape[1], len(w) // groups) if backward else (len(w) // groups, w.shape[1])
-    return groups * depth * _up(lanes, ROWS) * sum(
-        len(piece.taps) * _up(prod(piece.outputs[:2]) * (piece.outputs[2] + piece.reach[2]), _COLUMNS)
-        for piece in (backward_pieces(*axes) if backward else [forward_piece(*axes)]))
+def cost(rows, pieces):
+    """Of the sums for one image, with one channel."""
+    return _up(rows, ROWS) * sum(
+        len(p.taps) * _up(prod(p.outputs[:2]) * (p.outputs[2] + p.reach[2]), _COLUMNS) for p in pieces)
 
 
 def cost_w(gw, outputs, groups):

@@ -6,15 +6,15 @@ import numpy as np
 
 from kdl.kernels.cpu.blas import _one_thread
 from kdl.kernels.cpu.launch import jit
-from kdl.kernels.cpu.simd import LANES, transpose
-from kdl.kernels.cpu.tiles import ROWS, WIDTH, strip_kernel
+from kdl.kernels.cpu.layouts import pack_panel
+from kdl.kernels.cpu.simd import LANES
+from kdl.kernels.cpu.tiles import ROWS, WIDTH, strip
 
 _LEAST = 1 << 19  # multiplications below which the call costs more than it saves
 _MOST = 1 << 25   # from which all threads share a product, if BLAS has more than one
 _ROOM = 1 << 18   # numbers that panels may take, for they are to stay in a cache
 _BLOCK = 16 * ROWS, 512  # rows of a that meet all panels while a cache has them, and how many numbers of each
 
-_strip = strip_kernel(ROWS)
 _NO_BIAS = np.empty(0, np.float32)
 
 
@@ -40,12 +40,15 @@ def _product(a, b, bias, y):
 def _multiply(a, a_turned, b, b_turned, bias, y, depth):
     M, N = y.shape
     count = -(-N // WIDTH)
+    zero, width = np.int64(0), np.int64(WIDTH)  # bare numbers would be types of their own: one more copy
     panels = np.empty(count * depth * WIDTH, np.float32)
     biases = np.zeros(count * WIDTH, np.float32)
     for j in range(bias.size):  # a slice instead of the loop would take 1.5 s more to compile
         biases[j] = bias[j]
     for panel in range(count):
-        _lay_out(b, b_turned, N, depth, panel * WIDTH, panels, panel * depth * WIDTH)
+        first = panel * WIDTH
+        pack_panel(b, not b_turned, zero, zero, N, depth, first, min(width, N - first), panels,
+                   first * depth, width, depth)
     row, step = (1, M) if a_turned else (depth, 1)
     starts, places = np.zeros((2, -(-M // ROWS) * ROWS), np.int64)
     for i in range(M):
@@ -56,27 +59,6 @@ def _multiply(a, a_turned, b, b_turned, bias, y, depth):
         for k in range(0, depth, numbers):
             for panel in range(count):
                 first = panel * WIDTH
-                _strip(a, k * step, starts, nothing, step, panels, first * depth + k * WIDTH, nothing, WIDTH, 1,
+                strip(a, k * step, starts, nothing, step, panels, first * depth + k * WIDTH, nothing, WIDTH, 1,
                        min(numbers, depth - k), y, first, places, begin, min(begin + rows, M), N - first, biases,
                        first, k > 0)
-
-
-@jit(parallel=False)
-def _lay_out(b, turned, N, depth, first, panels, at):
-    """Columns of b (depth, N), or of the transpose of (N, depth), as one panel; those beyond the last are 0."""
-    width = min(WIDTH, N - first)
-    if width < WIDTH:
-        panels[at:at + depth * WIDTH] = np.float32(0)
-    if not turned:
-        for k in range(depth):
-            source, target = b[k * N + first:], panels[at + k * WIDTH:]
-            for j in range(width):
-                target[j] = source[j]
-        return
-    for j in range(0, width, LANES):
-        whole = depth // LANES * LANES if j + LANES <= width else 0
-        for k in range(0, whole, LANES):
-            transpose(b, (first + j) * depth + k, depth, panels, at + k * WIDTH + j, WIDTH)
-        for i in range(j, min(j + LANES, width)):
-            for k in range(whole, depth):
-                panels[at + k * WIDTH + i] = b[(first + i) * depth + k]

@@ -15,7 +15,7 @@ import numpy as np
 
 from kdl.kernels.cpu.cells import forward_piece
 from kdl.kernels.cpu.launch import jit, prange
-from kdl.kernels.cpu.layouts import copy_line, flat, image_to_pixels, is_pixels, planes_to_pixels
+from kdl.kernels.cpu.layouts import flat, image_to_pixels, is_pixels, pack_panel, planes_to_pixels
 from kdl.kernels.cpu.scratch import room
 from kdl.kernels.cpu.simd import LANES
 from kdl.kernels.cpu.tiles import ROWS, WIDTH, panel_strip, width_for
@@ -123,7 +123,7 @@ def _products(x, x_is_pixels, x_size, gy, gy_is_pixels, gy_size, groups, width, 
             for panel in range(low, high):
                 group, k = panel // panels, panel % panels * width
                 for i in range(many):
-                    _pack(gy, gy_is_pixels, (n + i) * K * P * Q, p * Q, K, P * Q, group * filters + k,
+                    pack_panel(gy, gy_is_pixels, (n + i) * K * P * Q, p * Q, K, P * Q, group * filters + k,
                           min(width, filters - k), work, gy_at + i * lines * Q * width, width, some * Q)
                 for s in range(slabs):
                     here = min(slab, channels - s * slab) * (rows // channels)
@@ -132,19 +132,6 @@ def _products(x, x_is_pixels, x_size, gy, gy_is_pixels, gy_size, groups, width, 
                         work, gy_at, lines_of_gy, many * some, Q, work,
                         part * sum_size + (panel * channels + s * slab) * (rows // channels) * width, places, 0, here,
                         width, zeros, np.int64(0), number > first)  # a bare 0 would be a type of its own: one more copy
-
-
-@jit(parallel=False)
-def _pack(gy, is_pixels, image, pixel, channels, pixels, first, filters, packed, to, width, count):
-    """packed[to + i width + j] = gy at output pixel + i and filter first + j; 0 in lanes beyond `filters`."""
-    if is_pixels:
-        for i in range(count):
-            copy_line(gy, image + (pixel + i) * channels + first, packed, to + i * width, filters)
-    else:
-        planes_to_pixels(gy, image + first * pixels + pixel, pixels, packed, to, filters, width, count)
-    for i in range(count if filters < width else 0):
-        for j in range(filters, width):
-            packed[to + i * width + j] = 0
 
 
 @jit

@@ -84,11 +84,10 @@ def _geometry(u_shape, v_shape, axes, backward, groups, u_is_pixels, threads):
     return _Geometry(u_shape, v_shape, pieces, groups, u_is_pixels, threads)
 
 
-def cost(w, axes, groups, backward):
-    """Multiply-adds of whole tiles for one image."""
-    lanes, depth = (w.shape[1], len(w) // groups) if backward else (len(w) // groups, w.shape[1])
-    width, pieces = width_for(lanes), backward_pieces(*axes) if backward else [forward_piece(*axes)]
-    return groups * depth * -(-lanes // width) * width * sum(len(p.taps) * prod(p.outputs) for p in pieces)
+def cost(lanes, pieces):
+    """Multiply-adds of whole tiles for one image, with one channel."""
+    width = width_for(lanes)
+    return -(-lanes // width) * width * sum(len(p.taps) * prod(p.outputs) for p in pieces)
 
 
 def correlate(u, w, b, v, axes, groups, backward):

@@ -11,12 +11,11 @@ import numpy as np
 from kdl.kernels.cpu.blas import _parts, _share
 from kdl.kernels.cpu.launch import jit, widened
 from kdl.kernels.cpu.math import sigmoid, tanh
-from kdl.kernels.cpu.tiles import ROWS, WIDTH, strip_kernel
+from kdl.kernels.cpu.tiles import ROWS, WIDTH, strip
 
 _ROWS = 32  # sequences of a part at least: fewer make the products slow
 _FEW = 6    # sequences or steps below which tiles do not pay: most rows for nothing, or panels laid out for little
 
-_strip = strip_kernel(ROWS)
 
 
 # --- kernels ---
@@ -182,7 +181,7 @@ def _or_no_rows(gy, y):
 def _multiply(a, a_at, starts, panels, y, y_at, places, n, columns, nothing, no_bias):
     depth = panels.shape[1]
     for panel in range(len(panels)):
-        _strip(a, a_at, starts, nothing, 1, panels, panel * depth * WIDTH, nothing, WIDTH, 1, depth, y,
+        strip(a, a_at, starts, nothing, 1, panels, panel * depth * WIDTH, nothing, WIDTH, 1, depth, y,
                y_at + panel * WIDTH, places, 0, n, columns - panel * WIDTH, no_bias, 0, False)
 
 

@@ -155,7 +155,7 @@ def _tile(ROWS, VECTORS, bias_of_rows):
     return tile
 
 
-_wide, _narrow = strip_kernel(ROWS), strip_kernel(ROWS, 1)
+strip, _narrow_strip = strip_kernel(ROWS), strip_kernel(ROWS, 1)
 
 
 @jit(parallel=False)
@@ -163,10 +163,10 @@ def panel_strip(width, a, a_at, starts, a_taps, a_step, b, b_at, b_taps, taps, d
                 columns, bias, bias_at, add):
     """`strip` with a panel [k, width] as b, `width` being WIDTH or LANES."""
     if width == LANES:
-        _narrow(a, a_at, starts, a_taps, a_step, b, b_at, b_taps, LANES, taps, depth, c, c_at, places, begin, end,
+        _narrow_strip(a, a_at, starts, a_taps, a_step, b, b_at, b_taps, LANES, taps, depth, c, c_at, places, begin, end,
                 columns, bias, bias_at, add)
     else:
-        _wide(a, a_at, starts, a_taps, a_step, b, b_at, b_taps, WIDTH, taps, depth, c, c_at, places, begin, end,
+        strip(a, a_at, starts, a_taps, a_step, b, b_at, b_taps, WIDTH, taps, depth, c, c_at, places, begin, end,
               columns, bias, bias_at, add)
 
 
