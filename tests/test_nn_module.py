@@ -1,4 +1,4 @@
-"""Module: registration, walking, states, conversion, hooks, repr and errors."""
+"""Module: registration, walking, conversion, repr and errors."""
 import copy
 import gc
 import pickle
@@ -198,77 +198,6 @@ def test_a_network_computes_what_torchs_does(net, theirs):
         np.testing.assert_allclose(p.grad.array, q.grad.numpy(), err_msg=name)
 
 
-# --- states ---
-def test_a_state_shares_memory_and_is_detached(net):
-    state = net.state_dict()
-    assert not state["offset"].requires_grad and state["offset"].array is net.offset.array
-    assert net.state_dict(keep_vars=True)["offset"] is net.offset
-
-
-def test_a_state_goes_into_another_network(net):
-    other = network(nn)
-    for p in other.parameters():
-        p.array[...] = -1
-    keep = [p.array for p in other.parameters()]
-    result = other.load_state_dict(net.state_dict())
-    assert result.missing_keys == result.unexpected_keys == []
-    for p, q, array in zip(other.parameters(), net.parameters(), keep, strict=True):
-        np.testing.assert_array_equal(p.array, q.array)
-        assert p.array is array and p.array is not q.array
-
-
-def test_a_state_of_torch_fits(net, theirs):
-    state = {name: value.numpy() + 1 for name, value in theirs.state_dict().items()}
-    net.load_state_dict(state)
-    for name, value in net.state_dict().items():
-        np.testing.assert_array_equal(value.array, state[name])
-
-
-def test_values_are_converted_to_the_parameters_dtype_and_layout():
-    m = nn.Module()
-    m.w = nn.Parameter(np.zeros((2, 3, 2, 2), np.float32).transpose(0, 3, 1, 2))
-    strides = m.w.array.strides
-    value = np.random.default_rng(0).standard_normal(m.w.array.shape)
-    m.load_state_dict({"w": value})
-    np.testing.assert_array_equal(m.w.array, value.astype(np.float32))
-    assert m.w.array.strides == strides
-
-
-def test_assign_takes_the_tensors_over(net):
-    state = {name: kdl.Tensor(value.array.copy()) for name, value in net.state_dict().items()}
-    net.load_state_dict(state, assign=True)
-    assert net.offset.array is state["offset"].array
-    assert isinstance(net.offset, nn.Parameter) and net.offset.requires_grad
-
-
-def test_a_state_that_does_not_fit_is_refused_line_by_line_and_whole(net):
-    state = {name: kdl.Tensor(value.array + 5) for name, value in net.state_dict().items()}
-    state["first.weight"] = kdl.Tensor(np.zeros((3, 1)))
-    state["blocks.0.wieght"] = state.pop("blocks.0.weight")
-    state["offset"] = "zero"
-    before = {name: value.array.copy() for name, value in net.state_dict().items()}
-    with pytest.raises(RuntimeError) as refused:
-        net.load_state_dict(state)
-    assert str(refused.value) == """\
-load_state_dict: the state does not fit Net, nothing was loaded:
-  missing key: blocks.0.weight (3,)
-  unexpected key: blocks.0.wieght (3,)
-  shape of offset: the module has (3,), the state a str, which is not a tensor
-  shape of first.weight: the module has (3,), the state (3, 1)"""
-    for name, value in net.state_dict().items():
-        np.testing.assert_array_equal(value.array, before[name])
-    with pytest.raises(TypeError, match="expected a dict, got list"):
-        net.load_state_dict([])
-
-
-def test_a_state_may_be_incomplete_when_not_strict(net):
-    result = net.load_state_dict({"offset": kdl.Tensor(np.full(3, 9.0)), "extra": kdl.Tensor(np.ones(1))}, strict=False)
-    assert "blocks.0.weight" in result.missing_keys and result.unexpected_keys == ["extra"]
-    assert (net.offset.array == 9).all()
-    with pytest.raises(RuntimeError, match="shape of offset"):
-        net.load_state_dict({"offset": kdl.Tensor(np.ones(4))}, strict=False)
-
-
 # --- converting, copying ---
 def test_dtypes(net):
     p = net.offset
@@ -323,91 +252,6 @@ def test_a_module_is_freed_without_the_garbage_collector():
         gc.enable()
 
 
-# --- hooks ---
-class Recorder:
-    """Hooks that write down what they see."""
-
-    def __init__(self):
-        self.calls = []
-
-    def __call__(self, *args):
-        self.calls.append(args)
-
-
-def test_forward_hooks_see_and_replace():
-    m, x = nn.Identity(), kdl.Tensor(np.ones(2))
-    seen = Recorder()
-    handles = [m.register_forward_pre_hook(seen), m.register_forward_hook(seen)]
-    assert m(x) is x
-    assert seen.calls == [(m, (x,)), (m, (x,), x)]
-    for handle in handles:
-        handle.remove()
-    m(x)
-    assert len(seen.calls) == 2
-
-    m.register_forward_pre_hook(lambda module, args: args[0] * 3)
-    m.register_forward_hook(lambda module, args, y: y + 1)
-    with m.register_forward_hook(lambda module, args, y: y * 10, prepend=True):
-        np.testing.assert_array_equal(m(x).array, [31, 31])
-    np.testing.assert_array_equal(m(x).array, [4, 4])
-
-
-def test_forward_hooks_with_keyword_arguments():
-    layer = scale_layer(nn)(2)
-    layer.register_forward_pre_hook(lambda m, args, kwargs: (args, {"gain": 2 * kwargs["gain"]}), with_kwargs=True)
-    seen = Recorder()
-    layer.register_forward_hook(seen, with_kwargs=True)
-    y = layer(kdl.Tensor(np.ones(2)), gain=3.0)
-    np.testing.assert_array_equal(y.detach().array, [0, 6])
-    assert seen.calls[0][2] == {"gain": 6.0}
-
-
-def backward_case(cls, replace):
-    tensor = kdl.Tensor if cls is nn else torch.from_numpy
-
-    class Two(cls.Module):
-        def forward(self, x, y, n):
-            return x * y * n, x + y
-
-    m, calls = Two(), []
-    x = tensor(np.array([1.0, 2.0])).requires_grad_()
-    y = tensor(np.array([3.0, -1.0])).requires_grad_()
-
-    def hook(module, grad_input, grad_output):
-        calls.append([[None if g is None else np.asarray(g).tolist() for g in gs] for gs in (grad_input, grad_output)])
-        return (grad_input[0] * 10, grad_input[1], None) if replace else None
-
-    handle = m.register_full_backward_hook(hook)
-    a, b = m(x, y, 2)
-    (a.sum() + 3 * b.sum()).backward()
-    handle.remove()
-    m(x, y, 2)[0].sum().backward()
-    return calls, np.asarray(x.grad)
-
-
-@pytest.mark.parametrize("replace", [False, True])
-def test_full_backward_hooks_see_and_replace_what_torchs_do(replace):
-    calls, grad = backward_case(nn, replace)
-    their_calls, their_grad = backward_case(torch.nn, replace)
-    assert calls == their_calls
-    np.testing.assert_array_equal(grad, their_grad)
-
-
-def test_backward_hooks_without_differentiable_inputs_and_without_recording():
-    layer = scale_layer(nn)(2)
-    seen = Recorder()
-    layer.register_full_backward_hook(seen)
-    layer(kdl.Tensor(np.ones(2))).sum().backward()
-    (module, grad_input, grad_output), = seen.calls
-    assert module is layer and grad_input == (None,) and grad_output[0].array.tolist() == [1, 1]
-    np.testing.assert_array_equal(layer.weight.grad.array, [1, 1])
-    with kdl.no_grad():
-        layer(kdl.Tensor(np.ones(2)))
-    layer.register_full_backward_hook(lambda m, gi, go: (None, None))
-    with pytest.raises(RuntimeError, match="expected 1 gradients, one per argument, got 2"):
-        layer(kdl.Tensor(np.ones(2))).sum().backward()
-
-
 # --- errors from inside ---
 def test_an_error_says_in_which_layer_it_was_raised():
     class Bad(nn.Module):
@@ -447,11 +291,38 @@ def test_parameters():
     assert copy.deepcopy(p).array is not p.array
 
 
-def test_backward_hooks_let_other_outputs_pass():
-    class Named(nn.Module):
-        def forward(self, x):
-            return {"y": x * 2}
+def test_buffers_by_assignment_are_torchs():
+    def names(cls, make):
+        m = cls.Module()
+        m.a, m.b = cls.Buffer(make([1.0])), cls.Buffer(make([2.0]), persistent=False)
+        m.p = cls.Parameter(make([3.0]))
+        with pytest.raises(TypeError):
+            m.p = cls.Buffer(make([4.0]))
+        m.b = make([5.0])
+        return ([n for n, _ in m.named_buffers()], list(m.state_dict()), [n for n, _ in m.named_parameters()],
+                m.b.tolist(), m.a.requires_grad)
+    assert names(nn, kdl.tensor) == names(torch.nn, torch.tensor)
+    assert nn.Buffer().shape == (0,)
+    with pytest.raises(TypeError, match="Buffer: expected a tensor or an array, got data list"):
+        nn.Buffer([1.0])
 
-    m = Named()
-    m.register_full_backward_hook(lambda module, grad_input, grad_output: None)
-    assert m(nn.Parameter(np.ones(1)))["y"].requires_grad
+
+def test_putting_a_module_at_a_path(net):
+    new = nn.Identity()
+    net.set_submodule("blocks.1", new, strict=True)
+    net.set_submodule("first.more", new)
+    net.set_submodule("last", new)
+    assert net.blocks[1] is net.first.more is net.last is new
+    with pytest.raises(AttributeError, match="no submodule 'other'"):
+        net.set_submodule("blocks.other", new, strict=True)
+    for target in ("offset", "nowhere.at.all"):
+        with pytest.raises(AttributeError):
+            net.set_submodule(target, new)
+    for target, module in (("", new), ("last", 3)):
+        with pytest.raises(ValueError, match="set_submodule: expected"):
+            net.set_submodule(target, module)
+
+
+def test_types_of_all_tensors(net, theirs):
+    net.type(kdl.float16), theirs.type(torch.float16)
+    assert {x.dtype.name for x in net.buffers()} == {str(x.dtype)[6:] for x in theirs.buffers()} == {"float16"}

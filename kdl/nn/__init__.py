@@ -14,7 +14,7 @@ from kdl.nn.loss import *
 from kdl.nn.module import Module
 from kdl.nn.norm import *
 from kdl.nn.pad import *
-from kdl.nn.parameter import Parameter
+from kdl.nn.parameter import Buffer, Parameter
 from kdl.nn.pool import *
 from kdl.nn.recurrent import *
 from kdl.nn.resample import *

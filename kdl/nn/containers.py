@@ -5,6 +5,7 @@ from itertools import chain
 
 from kdl.nn.activation import ReLU
 from kdl.nn.gemm import Linear
+from kdl.nn.hooks import is_watched
 from kdl.nn.module import Module, indent
 from kdl.nn.parameter import Parameter
 from kdl.tensor import Tensor
@@ -101,7 +102,7 @@ class Sequential(_Row):
             if done:  # a ReLU, with the linear layer before it
                 done = False
                 continue
-            done = type(module) is Linear and type(after) is ReLU and module._hooks is None and after._hooks is None
+            done = type(module) is Linear and type(after) is ReLU and not (is_watched(module) or is_watched(after))
             input = module(input, relu=True) if done else module(input)
         return input
 

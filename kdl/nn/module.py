@@ -1,40 +1,30 @@
 """Module: what every layer and network is.
 
 A module keeps three tables, `_parameters`, `_buffers` and `_modules`, filled by assigning attributes, and all that
-walks a network (state_dict, to, train, repr ...) walks these tables in the order of assignment.
+walks a network (state_dict, to, train, repr ...) walks these tables in the order of assignment. How it is called
+stands in hooks.py, its states in state.py.
 """
-from collections import OrderedDict, namedtuple
-
 from kdl import types
-from kdl.autograd import is_grad_enabled
-from kdl.nn.hooks import BackwardWatch
-from kdl.nn.parameter import Parameter
-from kdl.tensor import Handle, Tensor
+from kdl.errors import expect
+from kdl.nn.hooks import Hooked
+from kdl.nn.parameter import Buffer, Parameter
+from kdl.nn.state import Stateful
+from kdl.tensor import Tensor
 
-IncompatibleKeys = namedtuple("IncompatibleKeys", ["missing_keys", "unexpected_keys"])
 
-
-class Module:
+class Module(Hooked, Stateful):
     """The base class: subclasses call `super().__init__()`, assign parts to attributes, and define `forward`.
 
-    Assigning a Parameter or a Module registers it under that name; `register_buffer` adds a tensor that is saved and
-    moved with the module but not learned. Calling the module runs `forward` and the hooks.
+    Assigning a Parameter, a Buffer or a Module registers it under that name; a buffer is saved and moved with the
+    module but not learned. Calling the module runs `forward` and the hooks.
     """
 
     def __init__(self):
-        self.__dict__.update(training=True, _parameters={}, _buffers={}, _modules={}, _transient=set(), _hooks=None)
+        self.__dict__.update(training=True, _parameters={}, _buffers={}, _modules={}, _transient=set(), _hooks=None,
+                             _state_hooks=None)
 
     def forward(self, *args, **kwargs):
         raise NotImplementedError(f"{type(self).__name__}: forward is not defined")
-
-    def __call__(self, *args, **kwargs):
-        try:
-            if self._hooks is None:
-                return self.forward(*args, **kwargs)
-            return self._call_with_hooks(args, kwargs)
-        except Exception as error:
-            _say_where(self, error)
-            raise
 
     # --- the tables ---
     def __getattr__(self, name):
@@ -63,6 +53,9 @@ class Module:
             self.register_parameter(name, value)
         elif name in tables["_modules"]:
             self.add_module(name, value)
+        elif isinstance(value, Buffer):
+            self._forget(name, keep="_buffers")
+            self.register_buffer(name, value, value.persistent)
         elif name in tables["_buffers"]:
             self.register_buffer(name, value, name not in self._transient)
         else:
@@ -190,6 +183,19 @@ class Module:
             module = child
         return module
 
+    def set_submodule(self, target, module, strict=False):
+        """Put a module at a path, whose parent exists; with `strict` in the place of another one.
+
+        Raises ValueError for an empty path or what is not a module, AttributeError.
+        """
+        expect(target != "", "set_submodule", "a path that is not empty", target=repr(target))
+        expect(isinstance(module, Module), "set_submodule", "an nn.Module", module=type(module).__name__)
+        path, _, name = target.rpartition(".")
+        parent = self.get_submodule(path)
+        if hasattr(parent, name) or strict:
+            parent.get_submodule(name)
+        parent.add_module(name, module)
+
     def get_parameter(self, target):
         """The parameter at a path such as "features.0.weight". Raises AttributeError."""
         return self._get_tensor("parameter", target)
@@ -212,57 +218,6 @@ class Module:
             module.apply(fn)
         fn(self)
         return self
-
-    # --- state ---
-    def _persistent(self, prefix=""):
-        """(key, table, name) of every tensor in state_dict; a shared one under each of its paths."""
-        for path, module in self.named_modules(None, prefix.removesuffix("."), remove_duplicate=False):
-            for table in (module._parameters, module._buffers):
-                for name, tensor in table.items():
-                    if tensor is not None and name not in module._transient:
-                        yield f"{path}.{name}" if path else name, table, name
-
-    def state_dict(self, *, prefix="", keep_vars=False):
-        """Parameters and persistent buffers by path; they share memory with the module.
-
-        With `keep_vars` the tensors themselves, otherwise detached ones.
-        """
-        return {key: table[name] if keep_vars else table[name].detach()
-                for key, table, name in self._persistent(prefix)}
-
-    def load_state_dict(self, state_dict, strict=True, assign=False):
-        """Copy tensors or arrays into the parameters and buffers of the same paths; returns the keys that differ.
-
-        With `assign` the module takes the tensors over instead of their values. Raises RuntimeError, before anything is
-        loaded, listing line by line what is missing or unexpected (unless not `strict`) and what has another shape.
-        """
-        if not hasattr(state_dict, "keys"):
-            raise TypeError(f"load_state_dict: expected a dict, got {type(state_dict).__name__}")
-        entries = {key: (table, name) for key, table, name in self._persistent()}
-        missing = [key for key in entries if key not in state_dict]
-        unexpected = [key for key in state_dict if key not in entries]
-        wrong = []
-        if strict:
-            wrong += [f"missing key: {key} {tuple(entries[key][0][entries[key][1]].shape)}" for key in missing]
-            wrong += [f"unexpected key: {key} {_shape_or_type(state_dict[key])}" for key in unexpected]
-        for key, (table, name) in entries.items():
-            if key in state_dict:
-                shape, given = tuple(table[name].shape), _shape_or_type(state_dict[key])
-                if given != shape:
-                    wrong.append(f"shape of {key}: the module has {shape}, the state {given}")
-        if wrong:
-            raise RuntimeError(f"load_state_dict: the state does not fit {type(self).__name__}, nothing was loaded:\n  "
-                               + "\n  ".join(wrong))
-        for key, (table, name) in entries.items():
-            if key in state_dict:
-                old, value = table[name], state_dict[key]
-                value = value if isinstance(value, Tensor) else Tensor(value)
-                if assign:
-                    table[name] = Parameter(value, old.requires_grad) if isinstance(old, Parameter) else value
-                else:
-                    old.array[...] = value.to(old.device).array
-                    old.version[0] += 1
-        return IncompatibleKeys(missing, unexpected)
 
     # --- changing it as a whole ---
     def train(self, mode=True):
@@ -308,6 +263,10 @@ class Module:
             return x.to(**wanted) if wanted else x
         return self._apply(convert)
 
+    def type(self, dst_type):
+        """Convert every parameter and buffer, those of integers too, to a dtype or a type's name; returns self."""
+        return self._apply(lambda x: x.type(dst_type))
+
     def _apply(self, fn):
         """Give every parameter and buffer the memory of `fn(tensor)`; parameters stay the same objects."""
         for module in self.modules():
@@ -344,57 +303,6 @@ class Module:
         """Move parameters and buffers to a GPU; returns self."""
         return self.to(types.device("cuda", device) if isinstance(device, int) else device or "cuda")
 
-    # --- hooks ---
-    def register_forward_pre_hook(self, hook, *, prepend=False, with_kwargs=False):
-        """Call `hook(module, args)` before forward; what it returns replaces the arguments. Returns a handle.
-
-        With `with_kwargs`: `hook(module, args, kwargs)`, which returns a pair.
-        """
-        return self._add_hook("before", hook, prepend, with_kwargs)
-
-    def register_forward_hook(self, hook, *, prepend=False, with_kwargs=False):
-        """Call `hook(module, args, output)` after forward; what it returns replaces the output. Returns a handle.
-
-        With `with_kwargs`: `hook(module, args, kwargs, output)`.
-        """
-        return self._add_hook("after", hook, prepend, with_kwargs)
-
-    def register_full_backward_hook(self, hook, prepend=False):
-        """Call `hook(module, grad_input, grad_output)` when the gradients of the inputs are known.
-
-        Both are tuples, with None for inputs that want no gradient; what it returns replaces `grad_input`. Inputs and
-        outputs that are tensors count, positional ones only. Returns a handle.
-        """
-        return self._add_hook("backward", hook, prepend, False)
-
-    def _add_hook(self, kind, hook, prepend, with_kwargs):
-        if self._hooks is None:
-            self._hooks = {"before": OrderedDict(), "after": OrderedDict(), "backward": OrderedDict()}
-        hooks = self._hooks[kind]
-        handle = Handle(hooks, (hook, with_kwargs))
-        if prepend:
-            hooks.move_to_end(handle.key, last=False)
-        return handle
-
-    def _call_with_hooks(self, args, kwargs):
-        for hook, with_kwargs in list(self._hooks["before"].values()):
-            changed = hook(self, args, kwargs) if with_kwargs else hook(self, args)
-            if changed is None:
-                continue
-            if with_kwargs:
-                args, kwargs = changed
-            else:
-                args = changed if isinstance(changed, tuple) else (changed,)
-        watch = None
-        if self._hooks["backward"] and is_grad_enabled():
-            watch = BackwardWatch(self)
-            args = watch.enter(args)
-        result = self.forward(*args, **kwargs)
-        for hook, with_kwargs in list(self._hooks["after"].values()):
-            changed = hook(self, args, kwargs, result) if with_kwargs else hook(self, args, result)
-            result = result if changed is None else changed
-        return result if watch is None else watch.leave(result)
-
     # --- showing it ---
     def extra_repr(self):
         """What stands between the brackets of the module's line in `repr`."""
@@ -412,21 +320,6 @@ class Module:
 def indent(text):
     """The text with every line but the first moved two columns to the right."""
     return text.replace("\n", "\n  ")
-
-
-def _say_where(module, error):
-    """Keep a note on the error that names the innermost module that raised it, by its path from `module`."""
-    if not hasattr(error, "_raised_in"):
-        error.add_note(f"in {type(module).__name__}")
-        error._raised_in = module, len(error.__notes__) - 1
-    raised_in, note = error._raised_in
-    path = next((path for path, candidate in module.named_modules() if candidate is raised_in), "")
-    if path:
-        error.__notes__[note] = f"in layer {path!r} of {type(module).__name__} ({type(raised_in).__name__})"
-
-
-def _shape_or_type(value):
-    return tuple(value.shape) if hasattr(value, "shape") else f"a {type(value).__name__}, which is not a tensor"
 
 
 def _parse_to(device=None, dtype=None, non_blocking=False, *, memory_format=None):

@@ -1,7 +1,8 @@
-"""Parameter: a tensor that a module learns."""
+"""Parameter, a tensor that a module learns, and Buffer, one that it keeps."""
 import numpy as np
 
 from kdl import types
+from kdl.errors import expect_type
 from kdl.tensor import Tensor
 
 
@@ -26,6 +27,21 @@ class Parameter(Tensor):
 
     def __repr__(self):
         return f"Parameter containing:\n{super().__repr__()}"
+
+
+class Buffer(Tensor):
+    """A tensor that becomes a buffer of the module it is assigned to, in its state if persistent; it shares `data`'s
+    memory. Raises TypeError.
+    """
+
+    def __init__(self, data=None, *, persistent=True):
+        if data is None:
+            data = np.empty(0, types.get_default_dtype())
+        expect_type(hasattr(data, "shape"), "Buffer", "a tensor or an array", data=type(data).__name__)
+        super().__init__(data.array if isinstance(data, Tensor) else data)
+        self.persistent = persistent
+        if isinstance(data, Tensor):
+            self.version, self.is_view = data.version, data.is_view
 
 
 def new_parameter(*shape, device=None, dtype=None):

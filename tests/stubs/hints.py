@@ -95,7 +95,7 @@ OF = {
     "tuple[Tensor, Tensor]": "LSTM.hx LSTMCell.hx",
     "builtins.str": """
         searchsorted.side index_reduce.reduce scatter.reduce Module.target device.type LeNet5.variant""",
-    "DType | builtins.str | builtins.type[Any]": "type.dtype",
+    "DType | builtins.str | builtins.type[Any]": "type.dtype Module.dst_type",
     "builtins.bool": "Linear.bias Module.recurse",
     "Ints | builtins.str": """
         conv1d.padding conv2d.padding conv3d.padding Conv1d.padding Conv2d.padding Conv3d.padding""",
@@ -136,7 +136,7 @@ RESULTS = {
         set_default_dtype set_printoptions set_num_threads __setitem__ __delitem__
         save use_deterministic_algorithms set_float32_matmul_precision set_conv_precision __setattr__ __delattr__
         register_buffer register_parameter add_module zero_grad add_param_group set_rng_state clear update
-        reset_parameters register_module clear_autocast_cache""",
+        reset_parameters register_module clear_autocast_cache set_submodule set_extra_state""",
     "Size": "shape broadcast_shapes",
     "Device": "device",
     "DType": "dtype get_default_dtype promote_types result_type get_autocast_dtype",
@@ -174,7 +174,7 @@ RESULTS_OF = {
     "Tensor": """
         Tensor.to Tensor.cpu Tensor.cuda Tensor.float Tensor.double Tensor.half Tensor.bfloat16 Tensor.data Tensor.T
         Module.get_buffer Linear.forward Tensor.type_as""",
-    "Self": "Tensor.requires_grad_",
+    "Self": "Tensor.requires_grad_ Module.type",
     "Tensor | None": "Tensor.grad",
     "Any": """
         Tensor.array Tensor.__array_namespace__
@@ -189,7 +189,9 @@ RESULTS_OF = {
     "builtins.list[builtins.int]": "Tensor.version",
     "Handle": """
         Tensor.register_hook Module.register_forward_hook Module.register_forward_pre_hook
-        Module.register_full_backward_hook Handle.__enter__""",
+        Module.register_full_backward_hook Module.register_full_backward_pre_hook Module.register_state_dict_pre_hook
+        Module.register_state_dict_post_hook Module.register_load_state_dict_pre_hook
+        Module.register_load_state_dict_post_hook Handle.__enter__""",
     "builtins.dict[builtins.str, Tensor]": "Module.state_dict",
     "None": """
         Optimizer.load_state_dict ReduceLROnPlateau.step LRScheduler.step LRScheduler.load_state_dict

@@ -7,7 +7,8 @@ from kdl.autograd import no_grad
 from kdl.errors import expect
 from kdl.nn.conv import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from kdl.nn.parameter import Parameter
-from kdl.nn.utils.parametrizations import as_matrix, lengths, power_iteration
+from kdl.nn.utils.parametrizations import SPECTRAL_NORM_NAMES, WEIGHT_NORM_NAMES, as_matrix, lengths, power_iteration
+from kdl.nn.utils.parametrize import rename
 from kdl.ops.gemm import dot, mv
 from kdl.ops.norm import normalize
 
@@ -19,33 +20,39 @@ class _Hook:
 
     def attach(self, module):
         """Give the module its new parameters, in the place of the old one, and the hook."""
-        hooks = [hook for hook, _ in module._hooks["before"].values()] if module._hooks else []
-        expect(not any(type(hook) is type(self) and hook.name == self.name for hook in hooks), self.op,
-               f"no other {self.op} on {self.name!r}", module=type(module).__name__)
+        expect(_find(module, type(self), self.name) is None, self.op, f"no other {self.op} on {self.name!r}",
+               module=type(module).__name__)
         weight = module._parameters[self.name]
         del module._parameters[self.name]
         self.split(module, weight)
         setattr(module, self.name, weight.detach())
-        self.handle = module.register_forward_pre_hook(self)
+        self.handles = [module.register_forward_pre_hook(self),
+                        module.register_load_state_dict_pre_hook(self.take_newer_names)]
         return module
 
     def __call__(self, module, args):
         setattr(module, self.name, self.compute(module, module.training))
+
+    def take_newer_names(self, module, state, prefix, *_):
+        """A state that the form in `parametrizations` wrote fits too."""
+        rename(state, {f"{prefix}parametrizations.{self.name}.{name.format(0)}": f"{prefix}{self.name}{ending}"
+                       for name, ending in self.names.items()})
 
     def detach(self, module):
         """Make the weight of now a parameter again."""
         with no_grad():
             weight = self.compute(module, False)
         delattr(module, self.name)
-        for ending in self.endings:
+        for ending in self.names.values():
             delattr(module, self.name + ending)
         module.register_parameter(self.name, Parameter(weight.detach()))
-        self.handle.remove()
+        for handle in self.handles:
+            handle.remove()
         return module
 
 
 class _WeightNorm(_Hook):
-    op, endings = "weight_norm", ("_g", "_v")
+    op, names = "weight_norm", WEIGHT_NORM_NAMES
 
     def __init__(self, name, dim):
         self.name, self.dim = name, -1 if dim is None else dim
@@ -55,12 +62,12 @@ class _WeightNorm(_Hook):
         module.register_parameter(self.name + "_v", Parameter(weight.detach()))
 
     def compute(self, module, training):
-        g, v = (getattr(module, self.name + ending) for ending in self.endings)
+        g, v = (getattr(module, self.name + ending) for ending in self.names.values())
         return v * (g / lengths(v, self.dim))
 
 
 class _SpectralNorm(_Hook):
-    op, endings = "spectral_norm", ("_orig", "_u", "_v")
+    op, names = "spectral_norm", SPECTRAL_NORM_NAMES
 
     def __init__(self, name, n_power_iterations, dim, eps):
         expect(n_power_iterations > 0, "spectral_norm", "n_power_iterations > 0", n_power_iterations=n_power_iterations)
@@ -73,7 +80,7 @@ class _SpectralNorm(_Hook):
             module.register_buffer(self.name + ending, normalize(vector, dim=0, eps=self.eps))
 
     def compute(self, module, training):
-        weight, u, v = (getattr(module, self.name + ending) for ending in self.endings)
+        weight, u, v = (getattr(module, self.name + ending) for ending in self.names.values())
         matrix = as_matrix(weight, self.dim)
         if training:
             v, u = power_iteration(matrix.detach().t(), v, u, self.n_power_iterations, self.eps)
@@ -104,8 +111,13 @@ def remove_spectral_norm(module, name="weight"):
     return _found(module, _SpectralNorm, name).detach(module)
 
 
+def _find(module, kind, name):
+    """The hook of a kind on a tensor of the module, or None."""
+    calls = [hook.call for hook in (module._hooks or {}).values()]
+    return next((call for call in calls if type(call) is kind and call.name == name), None)
+
+
 def _found(module, kind, name):
-    hooks = [hook for hook, _ in module._hooks["before"].values()] if module._hooks else []
-    hook = next((hook for hook in hooks if type(hook) is kind and hook.name == name), None)
+    hook = _find(module, kind, name)
     expect(hook is not None, f"remove_{kind.op}", f"{kind.op} on {name!r}", module=type(module).__name__)
     return hook

@@ -23,6 +23,10 @@ from kdl.types import epsilon
 
 __all__ = ["orthogonal", "spectral_norm", "weight_norm"]
 
+# The tensors of a state, with the endings that the older forms give the weight's name; {} is the place in the list
+WEIGHT_NORM_NAMES = {"original0": "_g", "original1": "_v"}
+SPECTRAL_NORM_NAMES = {"original": "_orig", "{}._u": "_u", "{}._v": "_v"}
+
 
 def weight_norm(module, name="weight", dim=0):
     """Learn the lengths g and directions v of a weight, w = g v / |v|, one length per slice of `dim`, or one (None).
@@ -33,6 +37,7 @@ def weight_norm(module, name="weight", dim=0):
 
 
 class _WeightNorm(Module):
+    older_names = WEIGHT_NORM_NAMES
 
     def __init__(self, dim=0):
         super().__init__()
@@ -66,6 +71,7 @@ def spectral_norm(module, name="weight", n_power_iterations=1, eps=1e-12, dim=No
 
 
 class _SpectralNorm(Module):
+    older_names = SPECTRAL_NORM_NAMES
 
     def __init__(self, weight, n_power_iterations=1, dim=0, eps=1e-12):
         super().__init__()

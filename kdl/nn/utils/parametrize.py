@@ -117,6 +117,9 @@ class _Parametrized:
         else:
             super().__setattr__(name, value)
 
+    def _state_hooks_of(self, kind):
+        return [_take_older_names] * (kind == "loading") + super()._state_hooks_of(kind)
+
     def __reduce__(self):
         return _new, (type_before_parametrizations(self),), self.__dict__
 
@@ -135,6 +138,23 @@ def _lists(module):
     """The ParametrizationLists of a module by the names of their tensors."""
     parametrizations = module.__dict__.get("_modules", {}).get("parametrizations")
     return parametrizations._modules if isinstance(parametrizations, ModuleDict) else {}
+
+
+def _take_older_names(module, state, prefix, *_):
+    """A hook: a state that `nn.utils.weight_norm` or `nn.utils.spectral_norm` wrote fits the parametrizations."""
+    for tensor_name, parametrizations in _lists(module).items():
+        for position, parametrization in enumerate(parametrizations):
+            older = getattr(parametrization, "older_names", {})
+            rename(state, {f"{prefix}{tensor_name}{ending}":
+                           f"{prefix}parametrizations.{tensor_name}.{name.format(position)}"
+                           for name, ending in older.items()})
+
+
+def rename(state, names):
+    """Give entries of a state other names, {old: new}, where all the old ones are there."""
+    if all(old in state for old in names):
+        for old, new in names.items():
+            state[new] = state.pop(old)
 
 
 def _register(module, name, tensor):
