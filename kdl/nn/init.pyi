@@ -3,10 +3,8 @@ import builtins
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, Self, TypeVar, overload
 
-from kdl.typing import Scalar
+from kdl.typing import Scalar, Tensor
 from kdl import Generator
-from kdl import no_grad as no_grad
-from kdl.tensor import Tensor as Tensor
 
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, Self, TypeVar, overload
 
 from kdl.typing import Scalar, Tensor
-from kdl.optim import Optimizer as Optimizer
+from kdl.optim import Optimizer
 
 
 class LRScheduler:

@@ -8,21 +8,32 @@ tests/test_typing.py holds the hints against the calls of the op table.
 import importlib
 import inspect
 import re
+from collections import namedtuple
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
+from kdl import distributions
 from kdl.optim import lr_scheduler
 from kdl.tensor import Tensor
 from tests.stubs import hints
 
 # A module with a stub, and the package whose classes are declared in it.
-MODULES = {"kdl.tensor": "kdl.tensor", "kdl.types": "kdl.types", "kdl.nn": "kdl.nn", "kdl.nn.functional": None,
-           "kdl.nn.init": None, "kdl.optim": "kdl.optim", "kdl.optim.lr_scheduler": "kdl.optim", "kdl.data": "kdl.data",
-           "kdl.models": "kdl.models", "kdl": "kdl"}
+MODULES = {
+    "kdl.tensor": "kdl.tensor", "kdl.types": "kdl.types", "kdl.nn": "kdl.nn", "kdl.nn.functional": None,
+    "kdl.nn.init": None, "kdl.nn.utils": None, "kdl.nn.utils.parametrizations": None,
+    "kdl.nn.utils.parametrize": "kdl.nn.utils", "kdl.nn.utils.rnn": "kdl.nn.utils", "kdl.optim": "kdl.optim",
+    "kdl.optim.lr_scheduler": "kdl.optim", "kdl.optim.swa_utils": "kdl.optim", "kdl.data": "kdl.data",
+    "kdl.models": "kdl.models", "kdl.amp": "kdl.amp", "kdl.autograd": "kdl.autograd", "kdl.autograd.functional": None,
+    "kdl.backends": None, "kdl.cuda": None, "kdl.distributions": "kdl.distributions", "kdl.kernels": None,
+    "kdl.linalg": None, "kdl.onnx": None, "kdl.torch": None, "kdl.utils": None, "kdl.utils.checkpoint": None,
+    "kdl.utils.plots": None, "kdl.utils.summary": "kdl.utils", "kdl": "kdl"}
 SUBMODULES = {
     "kdl": "amp autograd backends cuda data distributions kernels linalg models nn onnx optim torch utils".split(),
-    "kdl.nn": ["functional", "init", "utils"], "kdl.optim": ["lr_scheduler", "swa_utils"]}
+    "kdl.autograd": ["functional"], "kdl.nn": ["functional", "init", "utils"],
+    "kdl.nn.utils": ["parametrizations", "parametrize", "rnn"], "kdl.optim": ["lr_scheduler", "swa_utils"],
+    "kdl.utils": ["plots"]}
 ALIASES = ("DType", "Device", "DeviceLike", "Ints", "NDArray", "Scalar", "Selection", "Size", "Tensor",
            "TensorLike")
 HEADER = """# Written by `python -m tests.stubs`: change the tables there.
@@ -31,6 +42,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, Self, TypeVar, overload
 
 """
+
+# What a stub has where its text speaks of it
+WHERE_USED = {"AbstractContextManager": "from contextlib import AbstractContextManager",
+              "PathLike": "from os import PathLike", "NamedTuple": "from typing import NamedTuple",
+              "_F": '_F = TypeVar("_F", bound=Callable[..., Any])', "_M": '_M = TypeVar("_M", bound=Module)',
+              "_T": '_T = TypeVar("_T")'}
 
 _EXTREME = [("", "Tensor"), ("dim: builtins.int, keepdim: builtins.bool = False", "Selection")]
 _NAME = "DType | builtins.str | builtins.type[Any]"
@@ -44,13 +61,30 @@ OVERLOADS = {
     "nonzero": [("*, as_tuple: Literal[False] = False", "Tensor"),
                 ("*, as_tuple: Literal[True]", "builtins.tuple[Tensor, ...]")],
     "type": [("dtype: None = None, non_blocking: builtins.bool = False", "builtins.str"),
-             (f"dtype: {_NAME}, non_blocking: builtins.bool = False", "Tensor")]}
+             (f"dtype: {_NAME}, non_blocking: builtins.bool = False", "Tensor")],
+    **{f"{name}.forward": [(f"input: {kind}, hx: {states} | None = None", f"builtins.tuple[{kind}, {states}]")
+                           for kind in ("Tensor", "PackedSequence")]
+       for name, states in (("RNN", "Tensor"), ("GRU", "Tensor"), ("LSTM", "builtins.tuple[Tensor, Tensor]"))}}
 ATTRIBUTES = {
     **{name: ["weight: Parameter", "bias: Parameter | None"] for name in ("Linear", "Conv1d", "Conv2d", "Conv3d")},
     "Embedding": ["weight: Parameter"], "Module": ["training: builtins.bool"],
     "Optimizer": ["param_groups: builtins.list[builtins.dict[builtins.str, Any]]", "state: builtins.dict[Any, Any]"],
     "LRScheduler": ["optimizer: Optimizer", "last_epoch: builtins.int", "base_lrs: builtins.list[builtins.float]"],
-    "device": ["type: builtins.str", "index: builtins.int | None"]}
+    "PackedSequence": ["data: Tensor", "batch_sizes: Tensor", "sorted_indices: Tensor | None = ...",
+                       "unsorted_indices: Tensor | None = ..."],
+    "Row": ["name: builtins.str", "kind: builtins.str", "depth: builtins.int", "output: builtins.str",
+            "parameters: builtins.int", "flops: builtins.int", "bytes: builtins.int"],
+    "Summary": ["rows: builtins.list[Row]", "parameters: builtins.int", "trainable: builtins.int",
+                "flops: builtins.int", "parameter_bytes: builtins.int", "activation_bytes: builtins.int"],
+    "device": ["type: builtins.str", "index: builtins.int | None"],
+    "Function": ["forward: Callable[..., Any]", "backward: Callable[..., Any]", "k: Any",
+                 "needs_input_grad: builtins.tuple[builtins.bool, ...]"],
+    "Distribution": ["batch_shape: Size", "event_shape: Size", "has_rsample: builtins.bool",
+                     "has_enumerate_support: builtins.bool", "parameters: builtins.tuple[builtins.str, ...]",
+                     *(f"@property\n    def {name}(self) -> Tensor: ..." for name in ("mean", "mode", "variance")),
+                     "def entropy(self) -> Tensor: ..."],
+    "Independent": ["base_dist: Distribution", "reinterpreted_batch_ndims: builtins.int"],
+    "AveragedModel": ["module: Module", "n_averaged: Tensor"]}
 # Methods that take or give other types than those of the base, and comparisons that either side may answer
 EXCUSED = {("Tensor", "__eq__"): "override", ("Tensor", "__ne__"): "override", ("LBFGS", "step"): "override",
            ("ReduceLROnPlateau", "step"): "override",
@@ -66,8 +100,9 @@ def _by_name(table):
 
 _ARGUMENT, _OF, _RESULT, _RESULT_OF = map(_by_name, (hints.ARGUMENTS, hints.OF, hints.RESULTS, hints.RESULTS_OF))
 _BY_DEFAULT = {bool: "builtins.bool", int: "Scalar", float: "Scalar", str: "builtins.str"}
-_GIVE_TENSORS = ("Tensor", "kdl", "functional", "init", "models")
-_FAMILY = dict.fromkeys(vars(lr_scheduler), "LRScheduler")
+_GIVE_TENSORS = ("Tensor", "kdl", "functional", "init", "models", "linalg")
+_FAMILY = {**dict.fromkeys((*vars(lr_scheduler), "SWALR"), "LRScheduler"),
+           **dict.fromkeys(distributions.__all__, "Distribution")}
 
 
 # --- hints ---
@@ -147,13 +182,19 @@ def definitions(owner, name, function, is_method=False):
 def class_stub(cls, classes):
     """A class with its own methods and those of its private bases."""
     own, bases = dict(cls.__dict__), "(builtins.tuple[builtins.int, ...])" if tuple in cls.__bases__ else ""
+    if hasattr(cls, "_fields"):
+        own, bases = {name: own[name] for name in own.keys() - vars(namedtuple("Plain", ()))}, "(NamedTuple)"
     for base in cls.__mro__[1:]:
         if base in classes:
             bases = f"({base.__name__})"
             break
         if base.__module__.startswith("kdl"):
             own = dict(base.__dict__) | own
+    if "__dataclass_fields__" in own:
+        own = {name: member for name, member in own.items() if name not in ("__init__", "__eq__")}
     lines = list(ATTRIBUTES.get(cls.__name__, ()))
+    if issubclass(cls, distributions.Distribution):
+        lines += [f"{name}: Tensor" for name in cls.parameters]
     said = {line.partition(":")[0] for line in lines} | _UNSAID
     for name, member in sorted(own.items()):
         if name not in said and (not name.startswith("_") or name.endswith("__")):
@@ -164,8 +205,7 @@ def class_stub(cls, classes):
 def member_stub(cls, name, member):
     owner = cls.__name__
     if isinstance(member, property) or inspect.ismemberdescriptor(member):
-        known = cls is Tensor or name in _RESULT or f"{owner}.{name}" in _RESULT_OF
-        hint = result(owner, name) if known else "Any"
+        hint = result(owner, name)
         writable = inspect.ismemberdescriptor(member) or member.fset
         return [f"{name}: {hint}"] if writable else ["@property", f"def {name}(self) -> {hint}: ..."]
     if isinstance(member, (staticmethod, classmethod)):
@@ -188,7 +228,8 @@ def homes():
     found = {}
     for name, package in MODULES.items():
         for value in vars(importlib.import_module(name)).values():
-            if package and inspect.isclass(value) and f"{value.__module__}.".startswith(f"{package}."):
+            if package and inspect.isclass(value) and f"{value.__module__}.".startswith(f"{package}.") and (
+                    not value.__name__.startswith("_")):
                 found.setdefault(value, name)
     return found
 
@@ -196,6 +237,7 @@ def homes():
 def stub(name, classes):
     """The stub of a module, as text; `classes` are those of `homes()`."""
     module, owner = importlib.import_module(name), name.rpartition(".")[2]
+    public = getattr(module, "__all__", vars(module))
     imports, constants, bodies, functions = set(), [], [], []
     for n, value in sorted(vars(module).items()):
         home = getattr(value, "__module__", None) or ""
@@ -207,9 +249,9 @@ def stub(name, classes):
         elif inspect.isclass(value):
             if classes.get(value) == name and n == value.__name__:
                 bodies.append((len(value.__mro__), class_stub(value, classes)))
-            elif value in classes:
+            elif value in classes and n in public:
                 imports.add(f"from {classes[value]} import {value.__name__} as {n}")
-        elif n not in getattr(module, "__all__", vars(module)):
+        elif n not in public:
             continue
         elif home.startswith("kdl") and callable(value):
             functions += definitions(owner, n, value)
@@ -217,18 +259,23 @@ def stub(name, classes):
             kinds = {float: "builtins.float", str: "builtins.str", type(None): "None"}
             kind = "DType" if isinstance(value, np.dtype) else kinds.get(type(value), type(value).__name__)
             constants.append(f"{n}: {kind}")
+        elif isinstance(value, SimpleNamespace):
+            constants.append(f"{n}: Any")
     text = "\n".join([*constants, "", *(body for _, body in sorted(bodies)), "", *functions])
+    used = [line for word, line in WHERE_USED.items() if re.search(rf"\b{word}\b", text)]
+    imports |= {line for line in used if line.startswith("from")}
+    text = "\n".join([*(line for line in used if not line.startswith("from")), text])
 
     def lacks(word):
         return re.search(rf"\b{word}\b", text) and not re.search(rf"class {word}\b", text) and not any(
             line.endswith((f" as {word}", f"import {word}")) for line in imports)
     for cls, home in classes.items():
-        if home not in (name, "kdl.models") and cls.__name__ not in ALIASES and lacks(cls.__name__):
+        if home not in (name, "kdl.models") and cls.__name__ not in ALIASES and cls.__name__[0].isupper() and (
+                lacks(cls.__name__)):
             imports.add(f"from {home} import {cls.__name__}")
     aliases = ", ".join(word for word in ALIASES if lacks(word))
-    if "_F" in text:
-        text = f'_F = TypeVar("_F", bound=Callable[..., Any])\n{text}'
-    return HEADER + "\n".join([f"from kdl.typing import {aliases}", *sorted(imports)]) + f"\n\n{text}\n"
+    lines = [f"from kdl.typing import {aliases}"] if aliases else []
+    return HEADER + "\n".join([*lines, *sorted(imports)]) + f"\n\n{text}\n"
 
 
 def stubs():

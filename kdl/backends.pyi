@@ -1,0 +1,16 @@
+# Written by `python -m tests.stubs`: change the tables there.
+import builtins
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Literal, Self, TypeVar, overload
+
+
+
+cudnn: Any
+mps: Any
+
+
+def are_deterministic_algorithms_enabled() -> builtins.bool: ...
+def get_num_threads() -> builtins.int: ...
+def is_available() -> builtins.bool: ...
+def set_num_threads(num_threads: builtins.int) -> None: ...
+def use_deterministic_algorithms(mode: builtins.bool, *, warn_only: builtins.bool = False) -> None: ...
