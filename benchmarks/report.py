@@ -157,7 +157,7 @@ def markdown(report):
     out += [f"- rows measured at commit {', '.join(commits)}"] if len(commits) > 1 else []
     out += [f"- {text}" for text in summary(report["results"])]
     for entry in report["memory"]:
-        shown = ", ".join(f"{name} {entry[name] / 2**20:.0f} MB" for name in ("kdl", "torch") if name in entry)
+        shown = ", ".join(f"{name} {entry[name] / 2**20:.0f} MB" for name in entry if name != "label")
         out.append(f"- peak memory of {entry['label']}: {shown}")
     first = [r for r in report["results"] if r["threads"] == report["machines"][0]["threads"]]
     for family in dict.fromkeys(r["family"] for r in first):
