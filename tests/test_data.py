@@ -76,12 +76,33 @@ def test_the_order_comes_from_the_default_generator_or_the_one_given():
     first = labels(loader(batch_size=4, shuffle=True))
     kdl.manual_seed(5)
     assert labels(loader(batch_size=4, shuffle=True)) == first
-    kdl.manual_seed(5)
     before = kdl.get_rng_state()
-    generator = kdl.Generator().manual_seed(5)
-    assert labels(loader(batch_size=4, shuffle=True, generator=generator)) == first
-    loader(batch_size=4).__iter__()
+    given = [loader(batch_size=4, shuffle=True, generator=kdl.Generator().manual_seed(5)) for _ in range(2)]
+    assert labels(given[0]) == labels(given[1]) == labels(loader(batch_size=4, shuffle=True, seed=5)) != first
     np.testing.assert_array_equal(np.asarray(before), np.asarray(kdl.get_rng_state()))
+
+
+@pytest.mark.parametrize("options", [{}, {"shuffle": True}, {"shuffle": True, "batch_size": 23},
+                                     {"shuffle": True, "drop_last": True, "num_workers": 1}])
+@pytest.mark.parametrize("given", [False, True])
+def test_batches_are_torchs(options, given):
+    torch = pytest.importorskip("torch", reason="compared with torch: pip install 'kdl-kernels[test]'")
+
+    def epochs(library, data, dataset, **more):
+        library.manual_seed(6)
+        generator = library.Generator().manual_seed(7) if given else None
+        batches = data.DataLoader(dataset, **{"batch_size": 4} | options | more, generator=generator)
+        next(iter(batches))
+        return [[x.tolist() for x, in batches] for _ in range(3)], library.rand(1, generator=generator).item()
+    ours = epochs(kdl, kdl.data, TensorDataset(Y))
+    theirs = epochs(torch, torch.utils.data, torch.utils.data.TensorDataset(torch.arange(23)), num_workers=0)
+    assert ours == theirs
+
+
+def test_the_order_of_a_seed_is_pinned():
+    kdl.manual_seed(0)
+    batches = labels(loader(batch_size=8, shuffle=True))
+    assert batches == [[3, 22, 17, 13, 0, 20, 15, 12], [4, 9, 1, 6, 5, 14, 16, 10], [7, 19, 11, 21, 18, 8, 2]]
 
 
 def test_a_sampler_gives_the_order():
@@ -168,11 +189,13 @@ def test_an_interrupted_epoch_goes_on(options, stop, workers):
 
 
 def test_leaving_an_epoch_does_not_change_the_next():
-    a, b = (loader(batch_size=4, shuffle=True, seed=1) for _ in range(2))
-    for _ in a:
-        break
-    labels(b)
-    assert labels(a) == labels(b)
+    data = loader(batch_size=4, shuffle=True)
+    after = []
+    for epoch in (labels, lambda batches: next(iter(batches))):
+        kdl.manual_seed(1)
+        epoch(data)
+        after.append(labels(data))
+    assert after[0] == after[1]
 
 
 # --- datasets ---
@@ -251,6 +274,15 @@ def test_collate_of_tensors_and_of_what_does_not_fit():
 
 
 # --- splits ---
+def test_splits_are_torchs():
+    torch = pytest.importorskip("torch", reason="compared with torch: pip install 'kdl-kernels[test]'")
+    for lengths in ([10, 8, 5], [0.5, 0.3, 0.2]):
+        kdl.manual_seed(2)
+        torch.manual_seed(2)
+        theirs = torch.utils.data.random_split(range(23), lengths)
+        assert [part.indices.tolist() for part in random_split(range(23), lengths)] == [p.indices for p in theirs]
+
+
 def test_random_split():
     parts = random_split(TensorDataset(X, Y), [10, 8, 5], generator=kdl.Generator().manual_seed(1))
     assert [len(p) for p in parts] == [10, 8, 5]

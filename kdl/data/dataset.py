@@ -3,8 +3,8 @@ import math
 
 import numpy as np
 
-from kdl.data.order import permutation
 from kdl.errors import expect, expect_type
+from kdl.random import randperm
 from kdl.tensor import Tensor, array_module
 
 __all__ = ["Dataset", "Subset", "TensorDataset", "default_collate", "random_split", "train_test_split"]
@@ -119,7 +119,7 @@ def random_split(dataset, lengths, generator=None):
             lengths[i % len(fractions)] += 1
     expect(sum(lengths) == n, "random_split", "lengths that sum to the dataset's, or fractions that sum to 1",
            lengths=list(lengths), dataset=n)
-    order = permutation(n, generator)
+    order = randperm(n, generator=generator).array
     ends = np.cumsum(lengths)
     return [Subset(dataset, order[end - length:end]) for end, length in zip(ends, lengths, strict=True)]
 
@@ -137,7 +137,7 @@ def train_test_split(*arrays, test_size=0.25, generator=None):
     expect(lengths == [n] * len(lengths), "train_test_split", "arrays of one length", lengths=lengths)
     tests = math.ceil(test_size * n) if isinstance(test_size, float) else test_size
     expect(0 < tests < n, "train_test_split", "at least one example on either side", test_size=test_size, examples=n)
-    order = permutation(n, generator)
+    order = randperm(n, generator=generator).array
     parts = []
     for x in arrays:
         for indices in (order[tests:], order[:tests]):

@@ -49,20 +49,23 @@ def trunc_normal_(tensor, mean=0.0, std=1.0, a=-2.0, b=2.0, generator=None):
     proportional to its density: fewer are thrown away.
     """
     expect(a < b and std > 0, "trunc_normal_", "a < b and std > 0", a=a, b=b, std=std)
-    xp, draw = array_module(tensor.array), Tensor(array_module(tensor.array).empty_like(tensor.array))
+    xp, values = array_module(tensor.array), tensor.array
     inside = (math.erf((b - mean) / (std * math.sqrt(2))) - math.erf((a - mean) / (std * math.sqrt(2)))) / 2
     peak = max(a, min(mean, b))
+
+    def drawn(function, *bounds):
+        return function(Tensor(xp.empty_like(values)), *bounds, generator=generator).array
     pending = xp.ones(tensor.shape, bool)
     while pending.any():
         if inside > 0.3:
-            candidates = draw.normal_(mean, std, generator=generator).array.copy()
-            accepted = (candidates >= a) & (candidates <= b)
+            candidates = drawn(Tensor.normal_, mean, std)
+            accepted = (candidates >= values.dtype.type(a)) & (candidates <= values.dtype.type(b))
         else:
-            candidates = draw.uniform_(a, b, generator=generator).array.copy()
-            density = xp.exp(((peak - mean) / std)**2 / 2 - ((candidates - mean) / std)**2 / 2)
-            accepted = draw.uniform_(0, 1, generator=generator).array < density
+            candidates = drawn(Tensor.uniform_, a, b)
+            density = ((peak - mean) / std)**2 / 2 - ((candidates - mean) / std)**2 / 2
+            accepted = xp.log(drawn(Tensor.uniform_)) <= density
         accepted &= pending
-        tensor.array[accepted] = candidates[accepted]
+        values[accepted] = candidates[accepted]
         pending &= ~accepted
     tensor.version[0] += 1
     return tensor
@@ -141,10 +144,12 @@ def orthogonal_(tensor, gain=1, generator=None):
     if tensor.array.size == 0:
         return tensor
     xp, rows = array_module(tensor.array), tensor.shape[0]
-    tall = sorted((rows, tensor.array.size // rows), reverse=True)
-    q, r = xp.linalg.qr(normal_(Tensor(xp.empty(tall, "float64")), generator=generator).array)
+    drawn = normal_(Tensor(xp.empty((rows, tensor.array.size // rows), tensor.dtype)), generator=generator).array
+    drawn = drawn.astype("float64")
+    wide = rows < drawn.shape[1]
+    q, r = xp.linalg.qr(drawn.T if wide else drawn)
     q *= xp.sign(xp.diagonal(r))
-    return _fill(tensor, gain * (q if tall[0] == rows else q.T).reshape(tensor.shape))
+    return _fill(tensor, gain * (q.T if wide else q).reshape(tensor.shape))
 
 
 def sparse_(tensor, sparsity, std=0.01, generator=None):

@@ -12,13 +12,13 @@ import math
 
 import numpy as np
 
-from kdl import random, types
+from kdl import types
 from kdl.autograd import Function
 from kdl.autograd.autocast import active, mixes
 from kdl.errors import expect, expect_type
 from kdl.ops.common import floating, unbroadcast
 from kdl.ops.creation import zeros
-from kdl.ops.dropout import _kept
+from kdl.ops.dropout import kept
 from kdl.ops.gemm import linear, product
 from kdl.ops.join import cat
 from kdl.ops.pad import pad
@@ -217,7 +217,7 @@ class Attention(Function):
         self.mask_shape = None if mask is None else mask.shape
         dropped = probabilities
         if self.p > 0:
-            self.kept = xp.asarray(_kept(random.default_generator.rng, s.shape, self.p))
+            self.kept = kept(s, self.p)
             dropped = self.drop(probabilities)
         y = product(self.k, dropped, v)
         return (y, dropped) if self.weights else y

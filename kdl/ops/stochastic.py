@@ -1,6 +1,6 @@
 """Functions that draw random numbers and are differentiated for what was drawn: rrelu, gumbel_softmax.
 
-rrelu: y = x where x > 0, a x elsewhere, a uniform in [lower, upper) for every element, their mean in evaluation.
+rrelu: y = x where x > 0, a x elsewhere, a uniform in [lower, upper) for every such element, their mean in evaluation.
 gumbel_softmax: y = softmax((x + g) / tau), g = -log e, e exponentially distributed: where x + g is largest is drawn
 from softmax(x). With `hard` y is that draw as a one-hot vector, and the gradient still that of the softmax.
 (Xu et al., 2015; Jang et al. and Maddison et al., 2017.)
@@ -12,7 +12,7 @@ from kdl import types
 from kdl.errors import expect
 from kdl.ops.activation import leaky_relu
 from kdl.ops.common import assign_, dimension, floating
-from kdl.ops.select import scatter, where
+from kdl.ops.select import scatter
 from kdl.ops.softmax import softmax
 
 __all__ = ["gumbel_softmax", "rrelu", "rrelu_"]
@@ -29,7 +29,9 @@ def rrelu(input, lower=1 / 8, upper=1 / 3, training=False, inplace=False):
     if not training:
         return leaky_relu(input, (lower + upper) / 2, inplace)
     x = input.detach()
-    y = input * where(x <= 0, x.new_empty(x.shape).uniform_(lower, upper), x.new_ones(()))
+    below, slope = x <= 0, x.new_ones(x.shape)
+    slope[below] = x.new_empty(int(below.sum()), dtype=types.float64).uniform_(lower, upper).to(x.dtype)
+    y = input * slope
     return assign_(input, y) if inplace else y
 
 
