@@ -32,6 +32,7 @@ FUNCTIONS = {
     "tanh": (np.tanh, 2.4, 2.5, [(-10, 10), (-20, 20), (-1, 1)]),
     "erf": (wide_erf, 1.1, 1.6, [(-4.5, 4.5), (-1.1, 1.1)]),  # math.erf, the reference, is itself off by up to 0.5
 }
+DECAYING = "sigmoid", "softplus"  # by `decay`, which ends in 0 a little above the smallest normal number
 every_function = pytest.mark.parametrize("name", FUNCTIONS)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 _loops = {}
@@ -77,6 +78,8 @@ def test_error_in_ulp(name, dtype, rng):
     finite = np.isfinite(rounded)
     np.testing.assert_array_equal(y[~finite], rounded[~finite])
     error = np.abs(y[finite].astype(np.longdouble) - expected[finite]) / ulp[finite]
+    if name in DECAYING:
+        error[(y[finite] == 0) & (expected[finite] < 3 * np.finfo(dtype).tiny)] = 0
     assert error.max() <= bounds[DTYPES.index(dtype)], f"at x = {x[finite][error.argmax()]!r}"
 
 

@@ -2,7 +2,7 @@
 import numpy as np
 
 from kdl.kernels.cpu.launch import device_function, elementwise, jit, prange, widened
-from kdl.kernels.cpu.math import exp, expm1, normal, sigmoid, softplus, tanh
+from kdl.kernels.cpu.math import decay, exp, expm1, normal, sigmoid, softplus, tanh
 
 
 # --- bent lines ---
@@ -311,9 +311,12 @@ def glu_backward(x, gy, gx):
     T = x.dtype.type
     for o in prange(gy.shape[0]):
         for i in range(gy.shape[1]):
-            s = sigmoid(x[o, 1, i])
-            gx[o, 0, i] = gy[o, i] * s
+            gx[o, 0, i] = sigmoid(x[o, 1, i])
+        for i in range(gy.shape[1]):  # a loop for each array: with both in one it is not vectorised
+            s = gx[o, 0, i]
             gx[o, 1, i] = gy[o, i] * x[o, 0, i] * (s * (T(1) - s))
+        for i in range(gy.shape[1]):
+            gx[o, 0, i] *= gy[o, i]
 
 
 # --- formulas in common ---
@@ -328,7 +331,7 @@ def _relu6(x):
 def _tanh_softplus(x):
     """t = tanh(log(1 + e^x)) and dt/dx by one exponential: t = (1 + 2a) / (1 + 2a + 2a^2), a = e^-|x|, for x > 0."""
     T = type(x)
-    a = exp(-abs(x))
+    a = decay(-abs(x))
     n = a * (a + T(2)) if x < T(0) else T(1) + T(2) * a
     d = n + (T(2) if x < T(0) else T(2) * (a * a))
     return n / d, T(4) * (T(1) + a) * (a if x < T(0) else a * a) / (d * d)
