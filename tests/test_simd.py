@@ -125,3 +125,26 @@ def test_rearrangements_comparisons_and_parts(count):
     expected = [both[::2], both[1::2], pairs[:LANES], pairs[LANES:], np.where((x > y) | (x != x), x, y),
                 np.where(x == y, x, 7), np.where(np.arange(LANES) < count, x, NAN)]
     np.testing.assert_array_equal(results, expected)
+
+
+@jit(parallel=False)
+def _widened(x, y, count, results):
+    here = simd.first(count)
+    u, v = simd.widen(simd.load_masked(x, 0, here)), simd.load(y, 0)
+    simd.store(results, 0, u - v)
+    simd.store(results, LANES, simd.fma(u, v, simd.broadcast(0.1)))
+    simd.store_masked(results, 2 * LANES, simd.widen(simd.select(here, v, u)), here)
+    results[3 * LANES] = simd.total(u * v)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("count", [1, LANES])
+def test_vectors_of_float64(dtype, count):
+    x, y, results = normal(LANES).astype(dtype), normal(2, LANES)[1] / 3.0, np.full((4, LANES), np.nan)
+    _widened(x, y.astype(np.float64), count, results.ravel())
+    y = y.astype(np.float64)
+    u = np.where(np.arange(LANES) < count, x, 0).astype(np.float64)
+    np.testing.assert_array_equal(results[0], u - y)
+    np.testing.assert_allclose(results[1], u * y + 0.1, rtol=1e-14)
+    np.testing.assert_array_equal(results[2], np.where(np.arange(LANES) < count, y, np.nan))
+    np.testing.assert_allclose(results[3, 0], (u * y).sum(), rtol=1e-13, atol=1e-15)

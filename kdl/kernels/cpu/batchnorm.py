@@ -1,8 +1,9 @@
 """Batch normalisation on the CPU; the maths stands in kdl/ops/batchnorm.py.
 
-Arrays are (N, C, inner). Where inner > 1, a channel is N contiguous runs, and a thread takes blocks of whole channels:
-its second pass finds in the cache what its first has read. Where inner = 1, loops run along the channels; the rows are
-cut into chunks, and the chunks' sums are added in order.
+Arrays are (N, C, inner). Where inner is long, a channel is N runs: a thread takes blocks of whole channels, image by
+image, and its second pass finds in the cache what its first has read. Where inner is short, or 1, every one of the
+C inner columns is summed by itself, by vectors of neighbours, and then those of a channel together; the rows are cut
+into chunks, whose sums are added in order.
 
 Sums are float64, of x - pivot, the pivot being the channel's first value: one pass over the data, as exact as two
 whatever the mean. A mean rounded to float32 is 3e-5 standard deviations off where it is 1000 of them away from 0, so
@@ -12,32 +13,47 @@ import numpy as np
 from numba import get_num_threads
 
 from kdl.kernels.cpu.launch import device_function, jit, prange, widened
+from kdl.kernels.cpu.simd import (
+    LANES,
+    broadcast,
+    first,
+    fma,
+    load,
+    load_masked,
+    select,
+    store,
+    store_masked,
+    total,
+    widen,
+)
 
 _SERIAL = 1 << 17  # elements below which waking threads (30 to 90 us) costs more than they save
-_CHUNK = 1 << 14  # elements of a chunk of rows
-_BLOCK = 1 << 10  # elements of a block of channels
+_SHORT = 2 * LANES  # elements of a run below which columns are faster
+_CHUNK = 1 << 14  # elements of a chunk of rows, at least
+_CHUNKS = 64  # at most
+_ROWS = 8  # rows in a go down a vector of columns
+_BLOCK = 1 << 10  # elements of a block of channels in one image
+_NONE = {np.dtype(dtype): np.empty(0, dtype) for dtype in (np.float32, np.float64)}  # for arrays that are not there
 
 
 # --- kernels ---
 @widened("y")
 def batch_norm_forward_training(x, weight, bias, y, mean, rstd, running_mean, running_var, momentum, eps):
     """Also updates running_mean and running_var in place, which may be None, as weight and bias may."""
-    weight, bias = _affine_of(mean, weight, bias)
-    if running_mean is None:
-        running_mean, running_var = np.zeros_like(mean), np.zeros_like(mean)
-    arrays = weight, bias, _view(y), mean, rstd, running_mean, running_var
-    if x.shape[2] == 1:
-        _train_columns(_view(x), *arrays, momentum, eps)
-    else:
-        _train_runs(x, *arrays, momentum, eps, _width(x))
+    none = _NONE[mean.dtype]
+    loop, width = _loop_of(x, _train_runs, _train_columns)
+    loop(x, none if weight is None else weight, none if bias is None else bias, y, mean, rstd,
+         none if running_mean is None else running_mean, none if running_var is None else running_var, momentum, eps,
+         width)
 
 
 @widened("y")
 def batch_norm_forward_inference(x, weight, bias, running_mean, running_var, y, eps):
     """weight and bias may be None."""
-    weight, bias = _affine_of(running_mean, weight, bias)
-    loop = _infer_columns if x.shape[2] == 1 else _infer_runs
-    loop(_view(x), weight, bias, running_mean, running_var, _view(y), eps)
+    none = _NONE[running_mean.dtype]
+    loop, width = _loop_of(x, _infer_runs, _infer_columns)
+    loop(x, none if weight is None else weight, none if bias is None else bias, running_mean, running_var, y, eps,
+         width)
 
 
 @widened("gx")
@@ -49,262 +65,350 @@ def batch_norm_backward(x, gy, weight, mean, rstd, gx, gw, gb):
 @widened("gx")
 def batch_norm_backward_inference(x, gy, weight, running_mean, running_var, gx, gw, gb, eps):
     """gx, gw and gb may be None where nobody asks for them."""
-    _backward(x, gy, weight, running_mean, _rstd(running_var, eps), gx, gw, gb, False)
-
-
-# --- launch ---
-def _width(x):
-    """How many channels a thread takes at a time: enough for some contiguous kilobytes per image, and work for all."""
-    return max(1, min(_BLOCK // x.shape[2], -(-x.shape[1] // get_num_threads())))
-
-
-def _view(array):
-    """(N, C) of an (N, C, 1) array."""
-    return array[:, :, 0] if array.shape[2] == 1 else array
-
-
-def _affine_of(mean, weight, bias):
-    return np.ones_like(mean) if weight is None else weight, np.zeros_like(mean) if bias is None else bias
-
-
-def _rstd(var, eps):
     with np.errstate(invalid="ignore", divide="ignore"):
-        return (1 / np.sqrt(var.astype(np.float64) + eps)).astype(var.dtype)
+        rstd = (1 / np.sqrt(running_var.astype(np.float64) + eps)).astype(running_var.dtype)
+    _backward(x, gy, weight, running_mean, rstd, gx, gw, gb, False)
 
 
 def _backward(x, gy, weight, mean, rstd, gx, gw, gb, training):
-    reduce = training or gw is not None or gb is not None
-    weight = np.ones_like(mean) if weight is None else weight
-    gw, gb = np.empty_like(mean) if gw is None else gw, np.empty_like(mean) if gb is None else gb
-    gx = np.empty((0, *x.shape[1:]), x.dtype) if gx is None else gx
-    if x.shape[2] == 1:
-        _backward_columns(_view(x), _view(gy), weight, mean, rstd, _view(gx), gw, gb, training, reduce)
+    none = _NONE[mean.dtype]
+    loop, width = _loop_of(x, _backward_runs, _backward_columns)
+    loop(x, gy, none if weight is None else weight, mean, rstd, _NONE_GX[x.dtype] if gx is None else gx,
+         none if gw is None else gw, none if gb is None else gb, training, width)
+
+
+_NONE_GX = {dtype: none.reshape(0, 0, 0) for dtype, none in _NONE.items()}
+
+
+def _loop_of(x, runs, columns):
+    """The loop for an array, and how many channels a thread takes: some contiguous kilobytes, and work for all."""
+    _, C, inner = x.shape
+    if inner < _SHORT:
+        return columns, 0
+    return runs, max(1, min(_BLOCK // inner, -(-C // get_num_threads())))
+
+
+# --- some vectors: `count` of them, `step` apart, of which the first `lanes` are to be used ---
+@device_function
+def _moments(x, at, step, count, lanes, pivot, sums, squares):
+    """Adds to the sums of x - pivot and of its square."""
+    if lanes >= LANES:
+        for _ in range(count // 2):
+            a, b = widen(load(x, at)) - pivot, widen(load(x, at + step)) - pivot
+            sums, squares, at = sums + (a + b), squares + fma(a, a, b * b), at + 2 * step
+        if count % 2:
+            a = widen(load(x, at)) - pivot
+            sums, squares = sums + a, fma(a, a, squares)
     else:
-        _backward_runs(x, gy, weight, mean, rstd, gx, gw, gb, training, reduce, _width(x))
-
-
-# --- one channel ---
-@device_function
-def _statistics(total, squares, pivot, count, c, mean, rstd, running_mean, running_var, momentum, eps):
-    """From the sums of x - pivot and of its square to the channel's statistics; returns mean and rstd in float64."""
-    shifted = total / count
-    var = squares / count - shifted * shifted
-    var = 0.0 if var < 0.0 else var
-    m, r = pivot + shifted, 1.0 / np.sqrt(var + eps)
-    mean[c], rstd[c] = m, r
-    running_mean[c] += momentum * (m - running_mean[c])
-    running_var[c] += momentum * (var * count / (count - 1) - running_var[c])
-    return m, r
+        here = first(lanes)
+        for k in range(count):
+            a = select(here, widen(load_masked(x, at + k * step, here)) - pivot, broadcast(0.0))
+            sums, squares = sums + a, fma(a, a, squares)
+    return sums, squares
 
 
 @device_function
-def _gradients(total, along, remainder, count, c, rstd, gw, gb):
-    """From the sums of gy, gy (x - mean) and x - mean to gw and gb, and to offset and slope:
-    gx = w r (gy - offset - slope (x - mean))."""
-    rest = remainder / count
-    along -= rest * total
-    gw[c], gb[c] = along * rstd[c], total
-    slope = along * rstd[c] * rstd[c] / count
-    return total / count - slope * rest, slope
+def _products(x, gy, at, step, count, lanes, mean, sums, along, remainder):
+    """Adds to the sums of gy, gy (x - mean) and x - mean."""
+    if lanes >= LANES:
+        for _ in range(count):
+            a, g = widen(load(x, at)) - mean, widen(load(gy, at))
+            sums, along, remainder, at = sums + g, fma(g, a, along), remainder + a, at + step
+    else:
+        here = first(lanes)
+        for k in range(count):
+            a = select(here, widen(load_masked(x, at + k * step, here)) - mean, broadcast(0.0))
+            g = widen(load_masked(gy, at + k * step, here))
+            sums, along, remainder = sums + g, fma(g, a, along), remainder + a
+    return sums, along, remainder
 
 
 @device_function
-def _scales(weight, var, eps):
-    scale = np.empty_like(weight)
-    for c in range(scale.size):
-        scale[c] = weight[c] / np.sqrt(var[c] + eps)
-    return scale
+def _normalise(x, at, step, count, lanes, mean, scale, shift, y):
+    if lanes >= LANES:
+        for _ in range(count):
+            store(y, at, fma(load(x, at) - mean, scale, shift))
+            at += step
+    else:
+        here = first(lanes)
+        for k in range(count):
+            store_masked(y, at + k * step, fma(load_masked(x, at + k * step, here) - mean, scale, shift), here)
 
 
 @device_function
-def _scale_run(x, pivot, scale, shift, y):
-    for i in range(x.size):
-        y[i] = (x[i] - pivot) * scale + shift
+def _combine(x, gy, at, step, count, lanes, mean, scale, offset, slope, gx):
+    if lanes >= LANES:
+        for _ in range(count):
+            store(gx, at, (load(gy, at) - offset - (load(x, at) - mean) * slope) * scale)
+            at += step
+    else:
+        here = first(lanes)
+        for k in range(count):
+            to = at + k * step
+            lean = (load_masked(x, to, here) - mean) * slope
+            store_masked(gx, to, (load_masked(gy, to, here) - offset - lean) * scale, here)
 
 
-# --- inner > 1: runs ---
-@jit(reassociate=True, serial_below=_SERIAL)
-def _train_runs(x, weight, bias, y, mean, rstd, running_mean, running_var, momentum, eps, width):
-    T = x.dtype.type
-    N, C, inner = x.shape
-    for block in prange((C + width - 1) // width):
-        first, last = block * width, min(C, (block + 1) * width)
-        sums = np.zeros((2, last - first))
-        for n in range(N):
-            for c in range(first, last):
-                run, pivot = x[n, c], np.float64(x[0, c, 0])
-                total, squares = 0.0, 0.0
-                for i in range(inner):
-                    d = np.float64(run[i]) - pivot
-                    total += d
-                    squares += d * d
-                sums[0, c - first] += total
-                sums[1, c - first] += squares
-        coefficients = np.empty((3, last - first), x.dtype)
-        for c in range(first, last):
-            m, r = _statistics(sums[0, c - first], sums[1, c - first], np.float64(x[0, c, 0]), N * inner, c, mean, rstd,
-                               running_mean, running_var, momentum, eps)
-            coefficients[0, c - first] = m
-            coefficients[1, c - first] = r * weight[c]
-            coefficients[2, c - first] = bias[c] - (m - T(m)) * r * weight[c]
-        for n in range(N):
-            for c in range(first, last):
-                m, scale, shift = coefficients[:, c - first]
-                _scale_run(x[n, c], m, scale, shift, y[n, c])
+# --- channels, from `start` on ---
+@device_function
+def _train_channels(sums, squares, pivots, count, start, weight, bias, mean, rstd, running_mean, running_var, momentum,
+                    eps, scale, shift):
+    """From the sums of x - pivot and of its square to the statistics, and to y = (x - mean) scale + shift."""
+    T = mean.dtype.type
+    roots = np.empty(sums.size)
+    for i in range(sums.size):
+        shifted = sums[i] / count
+        var = squares[i] / count - shifted * shifted
+        sums[i], squares[i] = shifted + pivots[i], 0.0 if var < 0.0 else var
+        roots[i] = 1.0 / np.sqrt(squares[i] + eps)
+    for i in range(sums.size):
+        c, m, r = start + i, sums[i], roots[i]
+        w = r * weight[c] if weight.size else r
+        mean[c], rstd[c] = m, r
+        scale[i], shift[i] = w, (bias[c] if bias.size else T(0)) - (m - T(m)) * w
+        if running_mean.size:
+            running_mean[c] += momentum * (m - running_mean[c])
+            running_var[c] += momentum * (squares[i] * count / (count - 1) - running_var[c])
+
+
+@device_function
+def _gradient_channels(sums, along, remainder, count, start, weight, mean, rstd, gw, gb, training, scale, offset,
+                       slope):
+    """From the sums of gy, gy (x - mean) and x - mean to gw, gb and
+    gx = scale (gy - offset - slope (x - mean)); without training offset and slope are 0."""
+    for i in range(sums.size):
+        c = start + i
+        r = np.float64(rstd[c])
+        rest = remainder[i] / count if training else 0.0
+        lean = along[i] - rest * sums[i]
+        if gw.size:
+            gw[c] = lean * r
+        if gb.size:
+            gb[c] = sums[i]
+        scale[i] = rstd[c] * weight[c] if weight.size else rstd[c]
+        tilt = lean * r * r / count if training else 0.0
+        slope[i], offset[i] = tilt, sums[i] / count - tilt * rest if training else 0.0
+
+
+@device_function
+def _infer_channels(var, eps, start, weight, scale):
+    for i in range(scale.size):
+        r = 1.0 / np.sqrt(var[start + i] + eps)
+        scale[i] = r * weight[start + i] if weight.size else r
+
+
+# --- runs ---
+@device_function
+def _totals(sums, kinds, totals):
+    """totals[kind, c] = the sum over the lanes of sums[c, kind]."""
+    for c in range(totals.shape[1]):
+        for kind in range(kinds):
+            totals[kind, c] = total(load(sums, (c * kinds + kind) * LANES))
 
 
 @jit(serial_below=_SERIAL)
-def _infer_runs(x, weight, bias, mean, var, y, eps):
-    N, C, _ = x.shape
-    scale = _scales(weight, var, eps)
-    for i in prange(N * C):
-        n, c = i // C, i % C
-        _scale_run(x[n, c], mean[c], scale[c], bias[c], y[n, c])
+def _train_runs(x, weight, bias, y, mean, rstd, running_mean, running_var, momentum, eps, width):
+    N, C, inner = x.shape
+    whole, rest = inner // LANES, inner % LANES
+    for block in prange((C + width - 1) // width):
+        start, stop = block * width, min(C, (block + 1) * width)
+        sums, totals = np.zeros(2 * width * LANES), np.empty((3, stop - start))
+        for n in range(N):
+            for c in range(start, stop):
+                at, to, pivot = (n * C + c) * inner, 2 * (c - start) * LANES, broadcast(np.float64(x[0, c, 0]))
+                a, b = load(sums, to), load(sums, to + LANES)
+                a, b = _moments(x, at, LANES, whole, LANES, pivot, a, b)
+                if rest:
+                    a, b = _moments(x, at + whole * LANES, 0, 1, rest, pivot, a, b)
+                store(sums, to, a)
+                store(sums, to + LANES, b)
+        _totals(sums, 2, totals)
+        for c in range(start, stop):
+            totals[2, c - start] = x[0, c, 0]
+        scale, shift = np.empty(stop - start, x.dtype), np.empty(stop - start, x.dtype)
+        _train_channels(totals[0], totals[1], totals[2], N * inner, start, weight, bias, mean, rstd, running_mean,
+                        running_var, momentum, eps, scale, shift)
+        for n in range(N):
+            for c in range(start, stop):
+                at = (n * C + c) * inner
+                coefficients = broadcast(mean[c]), broadcast(scale[c - start]), broadcast(shift[c - start])
+                _normalise(x, at, LANES, whole, LANES, *coefficients, y)
+                if rest:
+                    _normalise(x, at + whole * LANES, 0, 1, rest, *coefficients, y)
 
 
-@jit(reassociate=True, serial_below=_SERIAL)
-def _backward_runs(x, gy, weight, mean, rstd, gx, gw, gb, training, reduce, width):
+@jit(serial_below=_SERIAL)
+def _infer_runs(x, weight, bias, mean, var, y, eps, width):
     T = x.dtype.type
     N, C, inner = x.shape
+    whole, rest = inner // LANES, inner % LANES
+    scale = np.empty(C, x.dtype)
+    _infer_channels(var, eps, 0, weight, scale)
+    for i in prange(N * C):
+        c, at = i % C, i * inner
+        shift = bias[c] if bias.size else T(0)
+        coefficients = broadcast(mean[c]), broadcast(scale[c]), broadcast(shift)
+        _normalise(x, at, LANES, whole, LANES, *coefficients, y)
+        if rest:
+            _normalise(x, at + whole * LANES, 0, 1, rest, *coefficients, y)
+
+
+@jit(serial_below=_SERIAL)
+def _backward_runs(x, gy, weight, mean, rstd, gx, gw, gb, training, width):
+    T = x.dtype.type
+    N, C, inner = x.shape
+    whole, rest = inner // LANES, inner % LANES
     for block in prange((C + width - 1) // width):
-        first, last = block * width, min(C, (block + 1) * width)
-        sums = np.zeros((3, last - first))
-        for n in range(N if reduce else 0):
-            for c in range(first, last):
-                run, g, m = x[n, c], gy[n, c], np.float64(mean[c])
-                total, along, remainder = 0.0, 0.0, 0.0
-                for i in range(inner):
-                    d, h = np.float64(run[i]) - m, np.float64(g[i])
-                    total += h
-                    along += h * d
-                    remainder += d
-                sums[0, c - first] += total
-                sums[1, c - first] += along
-                sums[2, c - first] += remainder
-        offset, slope = np.zeros(last - first, x.dtype), np.zeros(last - first, x.dtype)
-        for c in range(first, last):
-            total, along, remainder = sums[:, c - first]
-            if training:
-                take, lean = _gradients(total, along, remainder, N * inner, c, rstd, gw, gb)
-                offset[c - first], slope[c - first] = T(take), T(lean)
-            else:
-                gw[c], gb[c] = along * rstd[c], total
-        for n in range(len(gx)):
-            for c in range(first, last):
-                scale = weight[c] * rstd[c]
-                if training:
-                    _combine(x[n, c], gy[n, c], mean[c], scale, offset[c - first], slope[c - first], gx[n, c])
-                else:
-                    _scale_run(gy[n, c], T(0), scale, T(0), gx[n, c])
+        start, stop = block * width, min(C, (block + 1) * width)
+        sums, totals = np.zeros(3 * width * LANES), np.empty((3, stop - start))
+        zero = broadcast(T(0))
+        for n in range(N):
+            for c in range(start, stop):
+                at, to, m = (n * C + c) * inner, 3 * (c - start) * LANES, broadcast(np.float64(mean[c]))
+                a, b, d = load(sums, to), load(sums, to + LANES), load(sums, to + 2 * LANES)
+                a, b, d = _products(x, gy, at, LANES, whole, LANES, m, a, b, d)
+                if rest:
+                    a, b, d = _products(x, gy, at + whole * LANES, 0, 1, rest, m, a, b, d)
+                store(sums, to, a)
+                store(sums, to + LANES, b)
+                store(sums, to + 2 * LANES, d)
+                if not training and gx.size:
+                    scale = broadcast(rstd[c] * weight[c] if weight.size else rstd[c])
+                    _normalise(gy, at, LANES, whole, LANES, zero, scale, zero, gx)
+                    if rest:
+                        _normalise(gy, at + whole * LANES, 0, 1, rest, zero, scale, zero, gx)
+        _totals(sums, 3, totals)
+        scale, offset, slope = np.empty((3, stop - start), x.dtype)
+        _gradient_channels(totals[0], totals[1], totals[2], N * inner, start, weight, mean, rstd, gw, gb, training,
+                           scale, offset, slope)
+        for n in range(N if training and gx.size else 0):
+            for c in range(start, stop):
+                i, at = c - start, (n * C + c) * inner
+                coefficients = broadcast(mean[c]), broadcast(scale[i]), broadcast(offset[i]), broadcast(slope[i])
+                _combine(x, gy, at, LANES, whole, LANES, *coefficients, gx)
+                if rest:
+                    _combine(x, gy, at + whole * LANES, 0, 1, rest, *coefficients, gx)
 
 
+# --- columns ---
 @device_function
-def _combine(x, gy, mean, scale, offset, slope, gx):
-    for i in range(x.size):
-        gx[i] = scale * (gy[i] - offset - (x[i] - mean) * slope)
-
-
-# --- inner = 1: columns ---
-@device_function
-def _chunks(rows, C):
+def _chunks(rows, cols):
     """How many chunks of how many rows; by the shape alone, so that sums do not depend on the number of threads."""
-    height = max(_CHUNK // C, 16)
+    height = max(_CHUNK // cols, (rows + _CHUNKS - 1) // _CHUNKS, 64)
     return (rows + height - 1) // height, height
 
 
 @device_function
-def _add_up(parts):
-    """parts[0] becomes the sum of all, in their order."""
-    for k in range(1, len(parts)):
-        for j in range(parts.shape[1]):
-            for c in range(parts.shape[2]):
-                parts[0, j, c] += parts[k, j, c]
-
-
-@jit(reassociate=True, serial_below=_SERIAL)
-def _train_columns(x, weight, bias, y, mean, rstd, running_mean, running_var, momentum, eps):
-    T = x.dtype.type
-    rows, C = x.shape
-    chunks, height = _chunks(rows, C)
-    sums = np.zeros((chunks, 2, C))
-    pivot = np.empty(C)
-    for c in range(C):
-        pivot[c] = x[0, c]
-    for chunk in prange(chunks):
-        total, squares = sums[chunk]
-        for r in range(chunk * height, min(rows, (chunk + 1) * height)):
-            row = x[r]
-            for c in range(C):
-                d = np.float64(row[c]) - pivot[c]
-                total[c] += d
-                squares[c] += d * d
-    _add_up(sums)
-    pivots, scale, shift = np.empty(C, x.dtype), np.empty(C, x.dtype), np.empty(C, x.dtype)
-    for c in range(C):
-        m, r = _statistics(sums[0, 0, c], sums[0, 1, c], pivot[c], rows, c, mean, rstd, running_mean, running_var,
-                           momentum, eps)
-        pivots[c], scale[c] = T(m), T(r * weight[c])
-        shift[c] = T(bias[c] - (m - T(m)) * r * weight[c])
-    for chunk in prange(chunks):
-        for r in range(chunk * height, min(rows, (chunk + 1) * height)):
-            _scale_row(x[r], pivots, scale, shift, y[r])
+def _spread(values, inner, columns):
+    """Every channel's value for all of its columns."""
+    for c in range(values.size):
+        for i in range(inner):
+            columns[c * inner + i] = values[c]
 
 
 @device_function
-def _scale_row(x, pivots, scale, shift, y):
-    for c in range(x.size):
-        y[c] = (x[c] - pivots[c]) * scale[c] + shift[c]
+def _gather(sums, inner, totals):
+    """totals[kind, c] = the sum over chunks, in their order, and over the channel's columns of sums."""
+    chunks, kinds, _ = sums.shape
+    for kind in range(kinds):
+        for chunk in range(1, chunks):
+            for j in range(inner * totals.shape[1]):
+                sums[0, kind, j] += sums[chunk, kind, j]
+        for c in range(totals.shape[1]):
+            totals[kind, c] = 0.0
+            for i in range(inner):
+                totals[kind, c] += sums[0, kind, c * inner + i]
 
 
 @jit(serial_below=_SERIAL)
-def _infer_columns(x, weight, bias, mean, var, y, eps):
-    rows, C = x.shape
-    chunks, height = _chunks(rows, C)
-    scale = _scales(weight, var, eps)
+def _train_columns(x, weight, bias, y, mean, rstd, running_mean, running_var, momentum, eps, _):
+    rows, C, inner = x.shape
+    cols = C * inner
+    pitch = (cols + LANES - 1) // LANES * LANES
+    chunks, height = _chunks(rows, cols)
+    sums, totals, pivots = np.zeros((chunks, 2, pitch)), np.empty((3, C)), np.zeros(pitch)
+    for c in range(C):
+        totals[2, c] = x[0, c, 0]
+    _spread(totals[2], inner, pivots)
     for chunk in prange(chunks):
-        for r in range(chunk * height, min(rows, (chunk + 1) * height)):
-            _scale_row(x[r], mean, scale, bias, y[r])
-
-
-@jit(reassociate=True, serial_below=_SERIAL)
-def _backward_columns(x, gy, weight, mean, rstd, gx, gw, gb, training, reduce):
-    T = x.dtype.type
-    rows, C = x.shape
-    chunks, height = _chunks(rows, C)
-    parts = np.zeros((chunks, 3, C))
-    pivot = np.empty(C)
-    for c in range(C):
-        pivot[c] = mean[c]
-    for chunk in prange(chunks if reduce else 0):
-        total, along, remainder = parts[chunk]
-        for r in range(chunk * height, min(rows, (chunk + 1) * height)):
-            row, g = x[r], gy[r]
-            for c in range(C):
-                d, h = np.float64(row[c]) - pivot[c], np.float64(g[c])
-                total[c] += h
-                along[c] += h * d
-                remainder[c] += d
-    _add_up(parts)
-    offset, slope = np.zeros(C, x.dtype), np.zeros(C, x.dtype)
-    for c in range(C):
-        total, along, remainder = parts[0, :, c]
-        if training:
-            take, lean = _gradients(total, along, remainder, rows, c, rstd, gw, gb)
-            offset[c], slope[c] = T(take), T(lean)
-        else:
-            gw[c], gb[c] = along * rstd[c], total
-    scale = np.empty(C, x.dtype)
-    for c in range(C):
-        scale[c] = weight[c] * rstd[c]
-    for chunk in prange(chunks if len(gx) else 0):
-        for r in range(chunk * height, min(rows, (chunk + 1) * height)):
-            if training:
-                _combine_row(x[r], gy[r], mean, scale, offset, slope, gx[r])
-            else:
-                _scale_row(gy[r], offset, scale, offset, gx[r])
+        bottom = min(rows, (chunk + 1) * height)
+        for top in range(chunk * height, bottom, _ROWS):
+            for j in range(0, cols, LANES):
+                to = chunk * 2 * pitch + j
+                a, b = _moments(x, top * cols + j, cols, min(_ROWS, bottom - top), cols - j, load(pivots, j),
+                                load(sums, to), load(sums, to + pitch))
+                store(sums, to, a)
+                store(sums, to + pitch, b)
+    _gather(sums, inner, totals)
+    channels, coefficients = np.empty((2, C), x.dtype), np.zeros((3, pitch), x.dtype)
+    _train_channels(totals[0], totals[1], totals[2], rows * inner, 0, weight, bias, mean, rstd, running_mean,
+                    running_var, momentum, eps, channels[0], channels[1])
+    _spread(mean, inner, coefficients[0])
+    _spread(channels[0], inner, coefficients[1])
+    _spread(channels[1], inner, coefficients[2])
+    for chunk in prange(chunks):
+        _normalise_rows(x, chunk * height, min(rows, (chunk + 1) * height), cols, coefficients, y)
 
 
 @device_function
-def _combine_row(x, gy, mean, scale, offset, slope, gx):
-    for c in range(x.size):
-        gx[c] = scale[c] * (gy[c] - offset[c] - (x[c] - mean[c]) * slope[c])
+def _normalise_rows(x, top, bottom, cols, coefficients, y):
+    pitch = coefficients.shape[1]
+    for r in range(top, bottom, _ROWS):
+        for j in range(0, cols, LANES):
+            _normalise(x, r * cols + j, cols, min(_ROWS, bottom - r), cols - j, load(coefficients, j),
+                       load(coefficients, pitch + j), load(coefficients, 2 * pitch + j), y)
+
+
+@jit(serial_below=_SERIAL)
+def _infer_columns(x, weight, bias, mean, var, y, eps, _):
+    rows, C, inner = x.shape
+    cols = C * inner
+    chunks, height = _chunks(rows, cols)
+    scale = np.empty(C, x.dtype)
+    _infer_channels(var, eps, 0, weight, scale)
+    coefficients = np.zeros((3, (cols + LANES - 1) // LANES * LANES), x.dtype)
+    _spread(mean, inner, coefficients[0])
+    _spread(scale, inner, coefficients[1])
+    _spread(bias, inner, coefficients[2])
+    for chunk in prange(chunks):
+        _normalise_rows(x, chunk * height, min(rows, (chunk + 1) * height), cols, coefficients, y)
+
+
+@jit(serial_below=_SERIAL)
+def _backward_columns(x, gy, weight, mean, rstd, gx, gw, gb, training, _):
+    T = x.dtype.type
+    rows, C, inner = x.shape
+    cols = C * inner
+    pitch = (cols + LANES - 1) // LANES * LANES
+    chunks, height = _chunks(rows, cols)
+    sums, totals, coefficients = np.zeros((chunks, 3, pitch)), np.empty((3, C)), np.zeros((4, pitch), x.dtype)
+    _spread(mean, inner, coefficients[0])
+    channels = np.empty((3, C), x.dtype)
+    for c in range(C):
+        channels[0, c] = rstd[c] * weight[c] if weight.size else rstd[c]
+    _spread(channels[0], inner, coefficients[1])
+    for chunk in prange(chunks):
+        bottom = min(rows, (chunk + 1) * height)
+        zero = broadcast(T(0))
+        for top in range(chunk * height, bottom, _ROWS):
+            for j in range(0, cols, LANES):
+                at, count, to = top * cols + j, min(_ROWS, bottom - top), chunk * 3 * pitch + j
+                a, b, d = _products(x, gy, at, cols, count, cols - j, widen(load(coefficients, j)), load(sums, to),
+                                    load(sums, to + pitch), load(sums, to + 2 * pitch))
+                store(sums, to, a)
+                store(sums, to + pitch, b)
+                store(sums, to + 2 * pitch, d)
+                if not training and gx.size:
+                    _normalise(gy, at, cols, count, cols - j, zero, load(coefficients, pitch + j), zero, gx)
+    _gather(sums, inner, totals)
+    _gradient_channels(totals[0], totals[1], totals[2], rows * inner, 0, weight, mean, rstd, gw, gb, training,
+                       channels[0], channels[1], channels[2])
+    _spread(channels[1], inner, coefficients[2])
+    _spread(channels[2], inner, coefficients[3])
+    for chunk in prange(chunks if training and gx.size else 0):
+        bottom = min(rows, (chunk + 1) * height)
+        for top in range(chunk * height, bottom, _ROWS):
+            for j in range(0, cols, LANES):
+                _combine(x, gy, top * cols + j, cols, min(_ROWS, bottom - top), cols - j, load(coefficients, j),
+                         load(coefficients, pitch + j), load(coefficients, 2 * pitch + j),
+                         load(coefficients, 3 * pitch + j), gx)

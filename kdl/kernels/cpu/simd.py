@@ -1,8 +1,8 @@
-"""Vectors of float32 inside CPU kernels, for loops that the compiler does not vectorise by itself.
+"""Vectors inside CPU kernels, for loops that the compiler does not vectorise by itself.
 
-LANES floats fill a register of the machine that Numba compiles for: 16 with AVX-512, 8 with AVX2, otherwise 4. In a
-kernel a vector is a value, with + - * between two of them. An array stands for the address of its first element: `at`
-counts elements from there, whatever the shape, and nothing checks it.
+LANES float32 fill a register of the machine that Numba compiles for: 16 with AVX-512, 8 with AVX2, otherwise 4; as many
+float64 take two. In a kernel a vector is a value, with + - * between two of one dtype. An array stands for the address
+of its first element: `at` counts elements from there, whatever the shape, and nothing checks it.
 
     @jit(parallel=False)
     def axpy(a, x, y):
@@ -30,7 +30,7 @@ LANES = 16 if "+avx512f" in _features else 8 if "+avx2" in _features else 4
 REGISTERS = 32 if LANES == 16 or platform.machine() in ("aarch64", "arm64") else 16
 
 INDEX, FLOAT, NUMBER, BIT = ir.IntType(64), ir.FloatType(), ir.IntType(32), ir.IntType(1)
-VECTOR, MASK, INDICES = [ir.VectorType(element, LANES) for element in (FLOAT, BIT, INDEX)]
+VECTOR, WIDE, MASK, INDICES = [ir.VectorType(element, LANES) for element in (FLOAT, ir.DoubleType(), BIT, INDEX)]
 ZERO = ir.Constant(VECTOR, [0.0] * LANES)
 
 
@@ -40,23 +40,25 @@ def index(value):
 
 
 # --- for an LLVM builder ---
-def emit_load(builder, address):
-    return builder.load(builder.bitcast(address, VECTOR.as_pointer()), align=4)
+def emit_load(builder, address, kind=VECTOR):
+    return builder.load(builder.bitcast(address, kind.as_pointer()), align=4)
 
 
 def emit_store(builder, vector, address):
-    builder.store(vector, builder.bitcast(address, VECTOR.as_pointer()), align=4)
+    builder.store(vector, builder.bitcast(address, vector.type.as_pointer()), align=4)
 
 
-def emit_load_masked(builder, address, mask):
-    load = _function(builder, f"llvm.masked.load.v{LANES}f32.p0", VECTOR, [VECTOR.as_pointer(), NUMBER, MASK, VECTOR])
-    return builder.call(load, [builder.bitcast(address, VECTOR.as_pointer()), ir.Constant(NUMBER, 4), mask, ZERO])
+def emit_load_masked(builder, address, mask, kind=VECTOR):
+    load = _function(builder, f"llvm.masked.load.{_suffix(kind)}.p0", kind, [kind.as_pointer(), NUMBER, MASK, kind])
+    zero = ir.Constant(kind, [0.0] * LANES)
+    return builder.call(load, [builder.bitcast(address, kind.as_pointer()), ir.Constant(NUMBER, 4), mask, zero])
 
 
 def emit_store_masked(builder, vector, address, mask):
-    store = _function(builder, f"llvm.masked.store.v{LANES}f32.p0", ir.VoidType(),
-                      [VECTOR, VECTOR.as_pointer(), NUMBER, MASK])
-    builder.call(store, [vector, builder.bitcast(address, VECTOR.as_pointer()), ir.Constant(NUMBER, 4), mask])
+    kind = vector.type
+    store = _function(builder, f"llvm.masked.store.{_suffix(kind)}.p0", ir.VoidType(),
+                      [kind, kind.as_pointer(), NUMBER, MASK])
+    builder.call(store, [vector, builder.bitcast(address, kind.as_pointer()), ir.Constant(NUMBER, 4), mask])
 
 
 def emit_broadcast(builder, scalar):
@@ -72,7 +74,7 @@ def emit_shuffle(builder, a, b, lanes):
 
 def emit_fma(builder, a, b, c):
     """a b + c in one rounding where the machine can, as two instructions where it cannot (never as a library call)."""
-    return builder.call(_function(builder, f"llvm.fmuladd.v{LANES}f32", VECTOR, [VECTOR] * 3), [a, b, c])
+    return builder.call(_function(builder, f"llvm.fmuladd.{_suffix(a.type)}", a.type, [a.type] * 3), [a, b, c])
 
 
 def emit_first(builder, count):
@@ -137,13 +139,22 @@ def emit_address(context, builder, kind, array, at):
     return builder.gep(context.make_array(kind)(context, builder, array).data, [at])
 
 
+def _suffix(kind):
+    """What LLVM's names of functions call a kind of vector."""
+    return f"v{LANES}f{64 if kind == WIDE else 32}"
+
+
 def _function(builder, name, result, arguments):
     return builder.module.globals.get(name) or ir.Function(builder.module, ir.FunctionType(result, arguments), name)
 
 
 # --- in a kernel ---
 class Vector(types.Type):
-    """LANES floats."""
+    """LANES numbers of a dtype, float32 or float64."""
+
+    def __init__(self, dtype):
+        self.dtype = dtype
+        super().__init__(f"Vector({dtype})")
 
 
 class Mask(types.Type):
@@ -153,7 +164,7 @@ class Mask(types.Type):
 @register_model(Vector)
 class _VectorModel(models.PrimitiveModel):
     def __init__(self, manager, kind):
-        super().__init__(manager, kind, VECTOR)
+        super().__init__(manager, kind, _layout(kind.dtype))
 
 
 @register_model(Mask)
@@ -162,15 +173,20 @@ class _MaskModel(models.PrimitiveModel):
         super().__init__(manager, kind, MASK)
 
 
-_vector, _mask = Vector("Vector"), Mask("Mask")
+_mask, _wide = Mask("Mask"), Vector(types.float64)
+
+
+def _layout(dtype):
+    return WIDE if dtype == types.float64 else VECTOR
 
 
 @intrinsic
 def load(typing, array, at):
     """array[at], ..., array[at + LANES - 1]."""
     def generate(context, builder, signature, args):
-        return emit_load(builder, emit_address(context, builder, signature.args[0], *args))
-    return _vector(array, types.intp), generate
+        kind = _layout(array.dtype)
+        return emit_load(builder, emit_address(context, builder, signature.args[0], *args), kind)
+    return Vector(array.dtype)(array, types.intp), generate
 
 
 @intrinsic
@@ -193,8 +209,9 @@ def first(typing, count):
 def load_masked(typing, array, at, mask):
     """As `load`, with 0 in lanes outside the mask, which are not read."""
     def generate(context, builder, signature, args):
-        return emit_load_masked(builder, emit_address(context, builder, signature.args[0], *args[:2]), args[2])
-    return _vector(array, types.intp, mask), generate
+        address, kind = emit_address(context, builder, signature.args[0], *args[:2]), _layout(array.dtype)
+        return emit_load_masked(builder, address, args[2], kind)
+    return Vector(array.dtype)(array, types.intp, mask), generate
 
 
 @intrinsic
@@ -207,10 +224,18 @@ def store_masked(typing, array, at, vector, mask):
 
 @intrinsic
 def broadcast(typing, scalar):
-    """A float in every lane."""
+    """A number in every lane."""
     def generate(context, builder, signature, args):
         return emit_broadcast(builder, *args)
-    return _vector(types.float32), generate
+    return Vector(scalar)(scalar), generate
+
+
+@intrinsic
+def widen(typing, vector):
+    """The numbers in float64."""
+    def generate(context, builder, signature, args):
+        return args[0] if vector == _wide else builder.fpext(args[0], WIDE)
+    return _wide(vector), generate
 
 
 @intrinsic
@@ -218,7 +243,7 @@ def fma(typing, a, b, c):
     """a b + c."""
     def generate(context, builder, signature, args):
         return emit_fma(builder, *args)
-    return _vector(a, b, c), generate
+    return a(a, b, c), generate
 
 
 @intrinsic
@@ -226,7 +251,7 @@ def select(typing, mask, a, b):
     """a in the lanes of the mask, b in the others."""
     def generate(context, builder, signature, args):
         return builder.select(*args)
-    return _vector(mask, a, b), generate
+    return a(mask, a, b), generate
 
 
 @intrinsic
@@ -264,7 +289,7 @@ def total(typing, vector):
             lanes = [(lane + size) % LANES for lane in range(LANES)]
             vector = builder.fadd(vector, emit_shuffle(builder, vector, vector, lanes))
         return builder.extract_element(vector, ir.Constant(NUMBER, 0))
-    return types.float32(vector), generate
+    return vector.dtype(vector), generate
 
 
 @intrinsic
@@ -292,7 +317,7 @@ def _rearrange(name, doc, lanes):
     def combine(typing, a, b):
         def generate(context, builder, signature, args):
             return emit_shuffle(builder, *args, lanes)
-        return _vector(a, b), generate
+        return a(a, b), generate
     combine.__name__, combine.__doc__ = name, doc
     return intrinsic(combine)
 
@@ -309,7 +334,7 @@ def _operate(name):
     def combine(typing, a, b):
         def generate(context, builder, signature, args):
             return getattr(builder, name)(*args)
-        return _vector(a, b), generate
+        return a(a, b), generate
 
     def choose(a, b):
         if isinstance(a, Vector) and isinstance(b, Vector):
