@@ -27,6 +27,7 @@ from kdl.tensor import Tensor
 __all__ = ["Generator"]
 
 _WORDS = 624
+_BLOCK = 1 << 16  # numbers at a time: their words stay in the cache; for fewer, no compiled kernel is loaded
 # As torch lays it out. `left` words are left in the state, counting the one that makes the next 624.
 _STATE = np.dtype([("seed", "u8"), ("left", "i4"), ("seeded", "i4"), ("next", "u8"), ("words", "u8", _WORDS),
                    ("x", "f8"), ("normal", "f8"), ("rho", "f8"), ("has_normal", "i4"), ("float_normal", "f4"),
@@ -46,7 +47,7 @@ class Generator:
         """Start the stream of this seed of at most 64 bits; returns the generator. Raises TypeError, ValueError."""
         expect_type(isinstance(seed, (int, np.integer)), "manual_seed", "an int", seed=seed)
         expect(-2**63 <= seed < 2**64, "manual_seed", "a seed of at most 64 bits", seed=seed)
-        self._seed, self._numpy, self._normal = int(seed) % 2**64, None, None
+        self._seed, self._twister, self._normal = int(seed) % 2**64, None, None
         return self
 
     def seed(self):
@@ -59,7 +60,7 @@ class Generator:
 
     def get_state(self):
         """Where the stream is, as a uint8 tensor that `set_state` takes, and torch's too."""
-        words, state = self._rng.bit_generator.state["state"].values(), np.zeros((), _STATE)
+        words, state = self._bits.state["state"].values(), np.zeros((), _STATE)
         state["words"], state["next"] = words
         state["seed"], state["left"], state["seeded"] = self._seed, _WORDS + 1 - state["next"], 1
         if self._normal is not None:
@@ -75,8 +76,8 @@ class Generator:
         place = _WORDS if state["left"] == 1 else int(state["next"])
         expect(0 < place <= _WORDS, "set_state", "the state of a generator", left=state["left"], next=state["next"])
         self.manual_seed(state["seed"])
-        self._rng.bit_generator.state = {"bit_generator": "MT19937",
-                                         "state": {"key": state["words"].astype(np.uint32), "pos": place}}
+        self._bits.state = {"bit_generator": "MT19937",
+                            "state": {"key": state["words"].astype(np.uint32), "pos": place}}
         self._normal = float(state["normal"]) if state["has_normal"] else None
         return self
 
@@ -88,51 +89,57 @@ class Generator:
         return _restored, (self.get_state(),)
 
     @property
-    def _rng(self):
-        """NumPy's, which hands out the words; made when first used, for numpy.random imports slowly."""
-        if self._numpy is None:
-            bits = np.random.MT19937(0)
-            np.random.RandomState(bits).seed(self._seed % 2**32)  # Knuth's way, as in torch; MT19937(seed) hashes
-            self._numpy = np.random.Generator(bits)
-        return self._numpy
+    def _bits(self):
+        """NumPy's generator of words; made when first used, for numpy.random imports slowly."""
+        if self._twister is None:
+            twister = np.random.MT19937(0)
+            np.random.RandomState(twister).seed(self._seed % 2**32)  # Knuth's way, as in torch; MT19937(seed) hashes
+            self._twister = twister
+        return self._twister
 
     def _drawn(self, kernel, *args):
         """kernel(state, *args), where the kernel moves on the state of NumPy's generator."""
-        bits = self._rng.bit_generator
-        memory = (ctypes.c_uint32 * (_WORDS + 1)).from_address(bits.ctypes.state_address)
-        with bits.lock:
+        memory = (ctypes.c_uint32 * (_WORDS + 1)).from_address(self._bits.ctypes.state_address)
+        with self._bits.lock:
             kernel(np.frombuffer(memory, np.uint32), *args)
 
     # --- flat arrays of numbers ---
     def words(self, n, bits=32):
         """Unsigned integers of 32 or 64 random bits."""
-        if bits == 32:
-            return self._rng.integers(0, 2**32, n, np.uint32)
-        words = self._rng.integers(0, 2**32, 2 * n, np.uint32)
-        both = words[0::2].astype(np.uint64)
-        both <<= 32
-        both |= words[1::2]
-        return both
+        if bits == 64:
+            words = self.words(2 * n)
+            both = words[0::2].astype(np.uint64)
+            both <<= 32
+            both |= words[1::2]
+            return both
+        if n < _BLOCK:
+            return self._bits.random_raw(n).astype(np.uint32)
+        from kdl.kernels.cpu.twister import fill
+        words = np.empty(n, np.uint32)
+        self._drawn(fill, words)
+        return words
 
     def uniform(self, n, dtype, low=0.0, high=1.0):
         """Numbers in [low, high)."""
-        if dtype == types.float64:
-            words = self.words(n, 64)
-            words &= 2**53 - 1
-            values = words.view(np.float64)
-            np.multiply(words.view(np.int64), (high - low) * 2.0**-53, out=values, casting="unsafe")
-            values += low
-            return values
-        low, high = np.float32(low), np.float32(high)
-        words = self.words(n)
-        words &= 2**24 - 1
-        if low == 0:
-            values = words.view(np.int32).astype(np.float32)
-            values *= (high - low) * np.float32(2**-24)
-        else:  # product and sum are rounded once, as by fused arithmetic
-            values = words * (np.float64(high - low) * 2.0**-24)
-            values += low
-            values = values.astype(np.float32)
+        wide = np.dtype(np.float64) if dtype == types.float64 else types.float32
+        low, high = wide.type(low), wide.type(high)
+        bits = 53 if wide == types.float64 else 24
+        scale = np.float64(high - low) * 2.0**-bits
+        values = np.empty(n, wide)
+        for i in range(0, n, _BLOCK):
+            part = values[i:i + _BLOCK]
+            words = self.words(part.size, wide.itemsize * 8)
+            words &= 2**bits - 1
+            words = words.view(f"i{wide.itemsize}")  # converted faster
+            if low == 0 or bits == 53:
+                part[...] = words
+                part *= wide.type(scale)
+                if low != 0:
+                    part += low
+            else:  # product and sum are rounded once, as by fused arithmetic
+                exact = words * scale
+                exact += low
+                part[...] = exact
         values = values.astype(dtype, copy=False)
         if low != 0 or dtype in types.HALVES:
             values[values == dtype.type(high)] = low  # rounded up to what is excluded
@@ -181,8 +188,8 @@ class Generator:
     def integers(self, n, low, high, bits=None):
         """From low up to but without high, as int64."""
         words = self.words(n, bits or (32 if high - low < 2**28 else 64))
-        words %= words.dtype.type(high - low)
-        return words.astype(np.int64, copy=False) + np.int64(low)
+        words -= words // (high - low) * words.dtype.type(high - low)  # 2 ns a number faster than the remainder
+        return words.astype(np.int64) + np.int64(low)
 
     def permutation(self, n):
         """0 ... n - 1 in random order."""

@@ -45,6 +45,17 @@ def test_numbers_are_pinned_to_rounding(name):
     np.testing.assert_allclose(draw().numpy(), expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("before", [0, 1, 624, 1000])
+def test_many_words_are_those_of_few(before):
+    """Many are drawn by a kernel, few by NumPy."""
+    many, few = [kdl.Generator().manual_seed(4) for _ in range(2)]
+    for generator in (many, few):
+        generator.words(before)
+    expected = np.concatenate([few.words(50_000) for _ in range(3)])
+    np.testing.assert_array_equal(many.words(150_000), expected)
+    assert many.get_state().tolist() == few.get_state().tolist()
+
+
 @pytest.mark.parametrize("before", [0, 1, 2, 623, 624, 625])
 def test_masks_go_on_from_any_place_in_the_stream(before):
     """The kernel that draws masks moves on NumPy's state, whose 624 words may end in the middle of a number."""

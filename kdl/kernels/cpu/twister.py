@@ -1,4 +1,4 @@
-"""Draws from a Mersenne Twister that NumPy would make slowly: masks, orders, and numbers of the Poisson distribution.
+"""Draws from a Mersenne Twister that NumPy makes slowly: many words, masks, orders, Poisson-distributed numbers.
 
 The state is NumPy's own, 624 words and how many of them have been handed out, and is moved on in place, so that NumPy
 goes on behind. Where two words make one number the first is the high one.
@@ -56,6 +56,22 @@ def _uniform(state):
 
 
 @jit(parallel=False)
+def fill(state, words):
+    n, i = words.size, 0
+    while i < n:
+        if state[_N] >= _u4(_N):
+            _renew(state)
+            state[_N] = _u4(0)
+        at = np.int64(state[_N])
+        count = min(_N - at, n - i)
+        given, part = state[at:at + count], words[i:i + count]
+        for j in range(count):
+            part[j] = _tempered(given[j])
+        state[_N] = at + count
+        i += count
+
+
+@jit(parallel=False)
 def below(state, high, low, mask):
     """Whether 53 random bits are less than those of `high` (21) and `low` (32), for every element of the flat mask."""
     n, i = mask.size, 0
@@ -79,7 +95,7 @@ def shuffle(draws, order):
     """Exchange each element with itself or a later one, as far on as the random number says."""
     n = order.size
     for i in range(n - 1):
-        j = i + np.int64(draws[i] % draws.dtype.type(n - i))
+        j = i + np.int64(draws[i] % _u8(n - i))
         order[i], order[j] = order[j], order[i]
 
 
