@@ -14,6 +14,7 @@ from kdl.ops.compare import *
 from kdl.ops.contract import *
 from kdl.ops.convert import *
 from kdl.ops.creation import *
+from kdl.ops.decomposition import cholesky_inverse, cholesky_solve, logdet, pinverse, slogdet
 from kdl.ops.distance import *
 from kdl.ops.elementwise import *
 from kdl.ops.extremum import *

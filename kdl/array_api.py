@@ -115,20 +115,16 @@ def __array_namespace_info__():
 
 
 # --- creation ---
+asarray, empty_like, full_like = kdl.asarray, kdl.empty_like, kdl.full_like
+ones_like, zeros_like = kdl.ones_like, kdl.zeros_like
+
+
 def arange(start, /, stop=None, step=1, *, dtype=None, device=None):
     return kdl.arange(*((0, start) if stop is None else (start, stop)), step, dtype=dtype, device=device)
 
 
-def asarray(obj, /, *, dtype=None, device=None, copy=None):
-    return kdl.asarray(obj, dtype=dtype, device=device, copy=copy)
-
-
 def empty(shape, *, dtype=None, device=None):
     return kdl.empty(shape, dtype=dtype, device=device)
-
-
-def empty_like(x, /, *, dtype=None, device=None):
-    return kdl.empty_like(x, dtype=dtype, device=device)
 
 
 def eye(n_rows, n_cols=None, /, *, k=0, dtype=None, device=None):
@@ -145,10 +141,6 @@ def full(shape, fill_value, *, dtype=None, device=None):
     return kdl.full(shape, fill_value, dtype=dtype, device=device)
 
 
-def full_like(x, /, fill_value, *, dtype=None, device=None):
-    return kdl.full_like(x, fill_value, dtype=dtype, device=device)
-
-
 def linspace(start, stop, /, num, *, dtype=None, device=None, endpoint=True):
     points = kdl.linspace(start, stop, num + (not endpoint), dtype=dtype, device=device)
     return points if endpoint else points[:-1]
@@ -162,10 +154,6 @@ def ones(shape, *, dtype=None, device=None):
     return kdl.ones(shape, dtype=dtype, device=device)
 
 
-def ones_like(x, /, *, dtype=None, device=None):
-    return kdl.ones_like(x, dtype=dtype, device=device)
-
-
 def tril(x, /, *, k=0):
     return kdl.tril(x, k)
 
@@ -176,10 +164,6 @@ def triu(x, /, *, k=0):
 
 def zeros(shape, *, dtype=None, device=None):
     return kdl.zeros(shape, dtype=dtype, device=device)
-
-
-def zeros_like(x, /, *, dtype=None, device=None):
-    return kdl.zeros_like(x, dtype=dtype, device=device)
 
 
 # --- elementwise ---

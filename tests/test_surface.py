@@ -213,42 +213,7 @@ def test_poisson_and_cauchy():
     assert abs(kdl.empty(100000).cauchy_(3.0, 0.5).median().item() - 3) < 0.02
 
 
-# --- linear algebra ---
-@pytest.mark.parametrize("name, arguments, shape", [
-    ("vector_norm", (), (3, 4)), ("vector_norm", (1, 1), (3, 4)), ("vector_norm", (float("inf"), (0, 2)), (2, 3, 4)),
-    ("matrix_norm", (), (2, 3, 4)), ("matrix_norm", (1,), (2, 3, 4)), ("matrix_norm", (-1,), (3, 4)),
-    ("matrix_norm", (float("inf"), (0, 2)), (2, 3, 4)), ("matrix_norm", (-float("inf"), (2, 0), True), (2, 3, 4)),
-    ("norm", (), (2, 3, 4)), ("norm", (3,), (5,)), ("norm", ("fro",), (3, 4)), ("norm", (1,), (3, 4)),
-    ("norm", (1, 1), (3, 4)), ("norm", (None, (0, 1)), (3, 4)), ("inv", (), (2, 3, 3)), ("det", (), (2, 3, 3)),
-    ("matrix_power", (3,), (3, 3)), ("matrix_power", (-2,), (3, 3)), ("matrix_power", (0,), (2, 3, 3)),
-    ("matrix_exp", (), (3, 3))])
-def test_linear_algebra_is_torchs(name, arguments, shape):
-    x = np.random.default_rng(2).standard_normal(shape)
-    a, b = kdl.Tensor(x).requires_grad_(), torch.from_numpy(x.copy()).requires_grad_()
-    ours, theirs = getattr(kdl.linalg, name)(a, *arguments), getattr(torch.linalg, name)(b, *arguments)
-    np.testing.assert_allclose(ours.detach().array, theirs.detach().numpy(), rtol=1e-9)
-    if theirs.requires_grad and ours.requires_grad:
-        (ours ** 2).sum().backward()
-        (theirs ** 2).sum().backward()
-        np.testing.assert_allclose(a.grad.array, b.grad.numpy(), rtol=1e-8, atol=1e-9)
-
-
-def test_chains_of_products_and_cross_products():
-    rng = np.random.default_rng(0)
-    for shapes in (((2, 9), (9, 3), (3, 7)), ((9,), (9, 3), (3, 7), (7, 2)), ((4, 9), (9, 3), (3,)), ((4,), (4,))):
-        arrays = [rng.standard_normal(shape) for shape in shapes]
-        np.testing.assert_allclose(kdl.linalg.multi_dot([kdl.Tensor(a) for a in arrays]).array,
-                                   torch.linalg.multi_dot([torch.from_numpy(a) for a in arrays]).numpy(), rtol=1e-10)
-    a, b = rng.standard_normal((2, 4, 3))
-    np.testing.assert_allclose(kdl.linalg.cross(kdl.Tensor(a), kdl.Tensor(b)).array, np.cross(a, b))
-    np.testing.assert_allclose(kdl.linalg.solve(kdl.Tensor(a[:3]), kdl.Tensor(b[:3])).array,
-                               np.linalg.solve(a[:3], b[:3]))
-    with pytest.raises(ValueError, match="ord 'fro', 1, -1, inf or -inf"):
-        kdl.linalg.matrix_norm(kdl.ones(2, 2), 2)
-    with pytest.raises(ValueError, match="square matrices"):
-        kdl.inverse(kdl.ones(2, 3))
-
-
+# --- other namespaces ---
 def test_functions_at_both_places_are_the_same():
     for name in ("conv2d", "max_pool2d", "layer_norm", "cosine_similarity", "pixel_shuffle", "conv_transpose1d"):
         assert getattr(kdl, name) is getattr(kdl.nn.functional, name)
@@ -261,7 +226,6 @@ def test_functions_at_both_places_are_the_same():
                                theirs.numpy(), rtol=1e-12)
 
 
-# --- other namespaces ---
 def test_names_of_dtypes_as_types():
     for dtype in ("FloatTensor", "LongTensor", "BoolTensor", "HalfTensor"):
         ours, theirs = getattr(kdl, dtype)([1, 0]), getattr(torch, dtype)([1, 0])

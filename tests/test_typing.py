@@ -19,7 +19,7 @@ from tests.test_optable import build, call
 
 ROOT = Path(__file__).parent.parent
 NAMES = vars(hints) | vars(typing) | vars(collections.abc) | {"builtins": __import__("builtins"), **vars(kdl.nn)} | {
-    "Generator": kdl.Generator, "tuple": tuple}
+    "Generator": kdl.Generator, "tuple": tuple, "SlogDet": kdl.linalg.SlogDet}
 
 
 def test_the_stubs_are_current():

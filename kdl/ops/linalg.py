@@ -1,4 +1,4 @@
-"""Linear algebra of square matrices: systems of equations, the exponential.
+"""Linear algebra of square matrices: systems of equations, powers, the exponential.
 
 solve: x = A^-1 b; gb = A'^-1 gx, gA = -gb x'. inverse: solve(A, I). det: gA = g det(A) A'^-1.
 matrix_exp: e^A = sum A^k / k!, of A / 2^s by its first terms, then squared s times (Higham, 2005, with Taylor's sum).
@@ -11,10 +11,11 @@ from kdl import types
 from kdl.autograd import Function
 from kdl.errors import expect, expect_type
 from kdl.ops.common import floating, unbroadcast
+from kdl.ops.creation import arange
 from kdl.ops.gemm import Exact
 from kdl.tensor import Tensor, array_module, method
 
-__all__ = ["det", "inverse", "matrix_exp", "matrix_power"]
+__all__ = ["det", "inverse", "matrix_exp", "matrix_power", "vander"]
 
 _TERMS, _SMALL = 18, 0.5  # 0.5^19 / 19! = 2e-23, far below the rounding of float64
 
@@ -50,13 +51,13 @@ class Solve(Function):
 def matrix_exp(input):
     """e^A = I + A + A^2 / 2 + A^3 / 6 + ... of every matrix. Raises ValueError, TypeError."""
     floating("matrix_exp", input=input)
-    _square("matrix_exp", input)
+    square("matrix_exp", input)
     if input.dtype in types.HALVES:
         return matrix_exp(input.float()).to(input.dtype)
     xp, array = array_module(input.array), input.array
     largest = float(xp.abs(array).sum(-2).max()) if array.size else 0.0
     squarings = max(0, math.ceil(math.log2(largest / _SMALL))) if 0 < largest < math.inf else 0
-    scaled, identity = input / 2.0**squarings, _identity(input)
+    scaled, identity = input / 2.0**squarings, identity_like(input)
     result = identity + scaled / _TERMS
     for k in range(_TERMS - 1, 0, -1):  # Horner: I + A/1 (I + A/2 (I + ...))
         result = identity + Exact()(scaled, result) / k
@@ -69,15 +70,15 @@ def matrix_exp(input):
 def inverse(input):
     """A^-1 of every matrix. Raises ValueError, TypeError."""
     floating("inverse", input=input)
-    _square("inverse", input)
-    return solve(input, _identity(input).expand(input.shape))
+    square("inverse", input)
+    return solve(input, identity_like(input).expand(input.shape))
 
 
 @method
 def det(input):
     """The determinant of every matrix. Raises ValueError, TypeError."""
     floating("det", input=input)
-    _square("det", input)
+    square("det", input)
     return Det()(input)
 
 
@@ -102,7 +103,7 @@ class Det(Function):
 def matrix_power(input, n):
     """A A ... A, n times, of every matrix; of its inverse for a negative n. Raises ValueError, TypeError."""
     floating("matrix_power", input=input)
-    _square("matrix_power", input)
+    square("matrix_power", input)
     expect_type(isinstance(n, int), "matrix_power", "an int", n=n)
     base, result = inverse(input) if n < 0 else input, None
     n = abs(n)
@@ -111,12 +112,22 @@ def matrix_power(input, n):
             result = base if result is None else result @ base
         n //= 2
         base = base @ base if n else base
-    return _identity(input).expand(input.shape).clone() if result is None else result.clone()
+    return identity_like(input).expand(input.shape).clone() if result is None else result.clone()
 
 
-def _square(op, input):
+def vander(x, N=None, increasing=False):
+    """The powers N - 1 to 0, or 0 to N - 1, of x (..., n) as (..., n, N); N is n where not given. Raises ValueError."""
+    N = x.shape[-1] if N is None else N
+    expect(N >= 0, "vander", "N >= 0", N=N)
+    powers = arange(N, device=x.device)
+    return x.unsqueeze(-1) ** (powers if increasing else powers.flip(0))
+
+
+def square(op, input):
+    """Raise ValueError unless the matrices are square."""
     expect(input.ndim > 1 and input.shape[-1] == input.shape[-2], op, "square matrices", input=input)
 
 
-def _identity(input):
+def identity_like(input):
+    """The identity matrix of the size, dtype and device of square matrices."""
     return Tensor(array_module(input.array).eye(input.shape[-1], dtype=input.dtype))

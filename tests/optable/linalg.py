@@ -5,3 +5,4 @@ op("inverse", case(normal(3, 3)), case(normal(2, 4, 4)), case(positive(1, 1)), h
 op("det", case(normal(3, 3)), case(normal(2, 4, 4)), case(normal(1, 1)), halves=False)
 op("matrix_power", case(normal(2, 3, 3).constant(), 0), *[case(normal(2, 3, 3), n) for n in (1, 2, 5, -1)],
    halves=False)
+op("vander", *[case(normal(4).constant(), *args) for args in ((), (2, True), (0,), (5,))])

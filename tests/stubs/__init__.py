@@ -27,8 +27,8 @@ MODULES = {
     "kdl.optim.lr_scheduler": "kdl.optim", "kdl.optim.swa_utils": "kdl.optim", "kdl.data": "kdl.data",
     "kdl.models": "kdl.models", "kdl.amp": "kdl.amp", "kdl.autograd": "kdl.autograd", "kdl.autograd.functional": None,
     "kdl.backends": None, "kdl.cuda": None, "kdl.distributions": "kdl.distributions", "kdl.kernels": None,
-    "kdl.linalg": None, "kdl.onnx": None, "kdl.torch": None, "kdl.utils": None, "kdl.utils.checkpoint": None,
-    "kdl.utils.plots": None, "kdl.utils.summary": "kdl.utils", "kdl": "kdl"}
+    "kdl.linalg": "kdl.ops.decomposition", "kdl.onnx": None, "kdl.torch": None, "kdl.utils": None,
+    "kdl.utils.checkpoint": None, "kdl.utils.plots": None, "kdl.utils.summary": "kdl.utils", "kdl": "kdl"}
 SUBMODULES = {
     "kdl": "amp autograd backends cuda data distributions kernels linalg models nn onnx optim torch utils".split(),
     "kdl.autograd": ["functional"], "kdl.nn": ["functional", "init", "utils"],
@@ -192,7 +192,7 @@ def class_stub(cls, classes):
             own = dict(base.__dict__) | own
     if "__dataclass_fields__" in own:
         own = {name: member for name, member in own.items() if name not in ("__init__", "__eq__")}
-    lines = list(ATTRIBUTES.get(cls.__name__, ()))
+    lines = list(ATTRIBUTES.get(cls.__name__, [f"{name}: Tensor" for name in getattr(cls, "_fields", ())]))
     if issubclass(cls, distributions.Distribution):
         lines += [f"{name}: Tensor" for name in cls.parameters]
     said = {line.partition(":")[0] for line in lines} | _UNSAID

@@ -17,7 +17,7 @@ ARGUMENTS = {
         max_val label_smoothing dropout dropout_p scale tau lr weight_decay dampening rho lr_decay
         initial_accumulator_value tolerance_grad tolerance_change momentum_decay t0 layer_norm_eps init_scale
         growth_factor backoff_factor test_size start end step div_value new_factor clip_value padding_value decay
-        new_scale""",
+        new_scale rcond""",
     "TensorLike": "other min max elements test_elements obj loc rate low high probs",
     "builtins.bool": """
         keepdim inplace requires_grad bias affine batch_first bidirectional ceil_mode count_include_pad
@@ -26,7 +26,8 @@ ARGUMENTS = {
         copy non_blocking has_biases is_causal tgt_is_causal memory_is_causal src_is_causal decoupled_weight_decay
         elementwise_affine need_weights average_attn_weights small_images shortcut skips enabled cache_enabled
         error_if_nonfinite foreach validate_args use_reentrant preserve_rng_state unsafe leave_parametrized
-        enforce_sorted strict use_buffers warn_only signed use_trivialization create_graph raise_exception""",
+        enforce_sorted strict use_buffers warn_only signed use_trivialization create_graph raise_exception
+        full_matrices left unitriangular increasing""",
     "builtins.int": """
         dim dim0 dim1 dim2 start_dim end_dim dimension diagonal offset groups num_groups num_channels num_classes
         num_features in_channels out_channels in_features out_features hidden_size input_size num_layers embed_dim
@@ -37,7 +38,7 @@ ARGUMENTS = {
         max_iter max_eval history_size in1_features in2_features n_classes num_encoder_layers num_decoder_layers
         step_size T_max last_epoch total_steps epochs embed_dim_to_check growth_interval edgeitems linewidth
         precision new_interval segments total_length anneal_epochs reinterpreted_batch_ndims n_power_iterations
-        opset_version columns cells""",
+        opset_version columns cells N""",
     "Ints": """
         indices_or_sections size shape kernel_size stride padding dilation output_padding output_size dims shifts
         normalized_shape repeats""",
@@ -48,7 +49,7 @@ ARGUMENTS = {
     "builtins.str": """
         reduction mode padding_mode rounding_mode interpolation indexing approximate nonlinearity compute_mode name
         prefix line_search_fn anneal_strategy reduce device_type profile api_version padding_side orthogonal_map
-        tensor_name title xlabel ylabel""",
+        tensor_name title xlabel ylabel UPLO""",
     "MemoryFormat": "memory_format",
     "Optimizer": "optimizer",
     "builtins.dict[builtins.str, Any]": "state_dict param_group defaults",
@@ -117,7 +118,9 @@ OF = {
     "builtins.str": """
         searchsorted.side index_reduce.reduce scatter.reduce Module.target device.type LeNet5.variant""",
     "DType | builtins.str | builtins.type[Any]": "type.dtype Module.dst_type",
-    "builtins.bool": "Linear.bias Module.recurse set_grad_enabled.mode use_deterministic_algorithms.mode",
+    "builtins.bool": """
+        Linear.bias Module.recurse set_grad_enabled.mode use_deterministic_algorithms.mode cholesky.upper
+        solve_triangular.upper cholesky_solve.upper cholesky_inverse.upper""",
     "Ints | builtins.str": """
         conv1d.padding conv2d.padding conv3d.padding Conv1d.padding Conv2d.padding Conv3d.padding""",
     "DType": "finfo.type iinfo.type",
@@ -125,7 +128,7 @@ OF = {
     "Iterable[Any]": "ParameterList.values",
     "Sequence[Scalar]": "random_split.lengths",
     "object": "is_tensor.obj device.other",
-    "Scalar | builtins.str | None": "norm.p norm.ord",
+    "Scalar | builtins.str | None": "norm.p norm.ord cond.p",
     "Scalar | builtins.str": "matrix_norm.ord",
     "Ints | Sequence[builtins.int | None]": """
         adaptive_avg_pool2d.output_size adaptive_avg_pool3d.output_size adaptive_max_pool2d.output_size
@@ -177,6 +180,11 @@ RESULTS = {
         remove_parametrizations""",
     "_T": "scale",
     "Summary": "summary",
+    "SlogDet": "slogdet",
+    "SVD": "svd",
+    "QR": "qr",
+    "Eigh": "eigh",
+    "Lstsq": "lstsq",
     "Callable[..., Any]": "get_swa_avg_fn get_ema_avg_fn get_ema_multi_avg_fn wrap",
     "AbstractContextManager[Any]": "stream use cached figure",
     "PackedSequence": "pack_padded_sequence pack_sequence",
