@@ -144,3 +144,41 @@ def test_other_than_floating_point_tensors_are_refused():
         F.dropout(kdl.ones(3, dtype=kdl.int64))
     with pytest.raises(TypeError, match="dropout: expected input to be a Tensor"):
         F.dropout(np.ones(3))
+
+
+# --- torch's masks ---
+def layouts(library, x):
+    x = library.tensor(x)
+    return {"rows": x, "columns": x.transpose(1, 3), "channels last": x.to(memory_format=library.channels_last)}
+
+
+DRAWN = {"dropout": (), "dropout2d": (), "alpha_dropout": (True,), "feature_alpha_dropout": (True,)}
+
+
+@pytest.mark.parametrize("layout", ["rows", "columns", "channels last"])
+@pytest.mark.parametrize("p", [0.5, 0.3, 0.9, 1.0])
+@pytest.mark.parametrize("name", DRAWN)
+def test_masks_are_torchs(rng, name, p, layout):
+    x, y = rng.standard_normal((4, 6, 5, 7)).astype(np.float32), []
+    for library in (kdl, pytest.importorskip("torch", reason="compared with torch: pip install 'kdl-kernels[test]'")):
+        library.manual_seed(8)
+        y.append(getattr(library.nn.functional, name)(layouts(library, x)[layout], p, *DRAWN[name]).numpy())
+    np.testing.assert_allclose(*y, rtol=0 if "alpha" not in name else 1e-6, atol=0 if "alpha" not in name else 1e-6)
+
+
+@pytest.mark.parametrize("run", [
+    lambda lib, x: lib.nn.functional.scaled_dot_product_attention(x, x, x, dropout_p=0.3),
+    lambda lib, x: lib.nn.functional.rrelu(x, training=True),
+    lambda lib, x: lib.nn.functional.gumbel_softmax(x, dim=1),
+    lambda lib, x: lib.nn.functional.fractional_max_pool2d(x, 2, 3),
+    lambda lib, x: lib.nn.LSTM(7, 4, 2, dropout=0.4)(x[0])[0].detach(),
+    lambda lib, x: lib.nn.MultiheadAttention(7, 1, 0.4)(x[0], x[0], x[0])[0].detach()],
+    ids=["attention", "rrelu", "gumbel_softmax", "fractional_max_pool2d", "LSTM", "MultiheadAttention"])
+def test_what_else_is_random_is_torchs(rng, run):
+    x, y = rng.standard_normal((4, 6, 5, 7)).astype(np.float32), []
+    for library in (kdl, pytest.importorskip("torch", reason="compared with torch: pip install 'kdl-kernels[test]'")):
+        library.manual_seed(8)
+        y.append(run(library, library.tensor(x)).numpy())
+        y.append(library.rand(1).numpy())
+    np.testing.assert_allclose(y[0], y[2], rtol=1e-5, atol=1e-6)
+    assert y[1] == y[3]

@@ -189,3 +189,43 @@ def test_sparse_columns():
     assert len({tuple(column) for column in (w == 0).T}) > 1
     with pytest.raises(ValueError, match="sparse_: expected a matrix"):
         nn.init.sparse_(kdl.empty(3), 0.5)
+
+
+# --- torch's numbers ---
+FILLS = {"uniform_": (-1, 2), "normal_": (1, 2), "xavier_uniform_": (), "xavier_normal_": (), "kaiming_uniform_": (),
+         "kaiming_normal_": (), "orthogonal_": (2,), "trunc_normal_": (), "sparse_": (0.3,)}
+LAYERS = {
+    "Linear": (5, 7), "Bilinear": (3, 4, 5), "Conv1d": (2, 3, 3), "Conv2d": (2, 4, 3, 1, 1, 1, 2), "Conv3d": (2, 3, 2),
+    "ConvTranspose1d": (2, 3, 3), "ConvTranspose2d": (2, 3, 3), "ConvTranspose3d": (2, 3, 3), "Embedding": (30, 4),
+    "EmbeddingBag": (30, 4), "RNN": (5, 6, 2), "LSTM": (5, 6, 2), "GRU": (5, 6), "RNNCell": (5, 6),
+    "LSTMCell": (5, 6), "GRUCell": (5, 6), "MultiheadAttention": (8, 2), "TransformerEncoderLayer": (8, 2, 16),
+    "TransformerDecoderLayer": (8, 2, 16), "AdaptiveLogSoftmaxWithLoss": (8, 20, [5])}
+
+
+def seeded(library):
+    library.manual_seed(11)
+    return library
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (40, 30), (30, 40)])
+@pytest.mark.parametrize("name", FILLS)
+def test_fills_are_torchs(name, shape):
+    ours, theirs = [getattr(library.nn.init, name)(seeded(library).empty(*shape), *FILLS[name]).numpy()
+                    for library in (kdl, torch)]
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("a, b", [(2, 3), (-4, -1)])
+def test_truncated_tails_are_torchs(a, b):
+    ours, theirs = [seeded(library).nn.init.trunc_normal_(library.empty(50, 30), 0, 1, a, b).numpy()
+                    for library in (kdl, torch)]
+    np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_start_with_torchs_numbers(name):
+    ours, theirs = [dict(getattr(seeded(library).nn, name)(*LAYERS[name]).named_parameters())
+                    for library in (kdl, torch)]
+    assert ours.keys() == theirs.keys()
+    for key, parameter in ours.items():
+        np.testing.assert_allclose(parameter.detach().numpy(), theirs[key].detach().numpy(), rtol=1e-5, atol=1e-6)
