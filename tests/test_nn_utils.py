@@ -325,3 +325,37 @@ def test_solving_systems():
         np.testing.assert_allclose(y.grad.array, q.grad.numpy(), rtol=1e-8)
     with pytest.raises(ValueError, match="solve: expected A"):
         solve(kdl.ones(2, 3), kdl.ones(2, 2))
+
+
+# --- fusion ---
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("kind", ["Conv2d", "ConvTranspose2d", "Linear"])
+def test_a_layer_and_its_batch_normalization_become_one(kind, bias, affine):
+    rng = np.random.default_rng(0)
+    sizes, shape = ((3, 4), (5, 3)) if kind == "Linear" else ((3, 4, 2), (2, 3, 5, 5))
+    ours = getattr(nn, kind)(*sizes, bias=bias).double(), getattr(nn, f"BatchNorm{len(shape) - 2 or 1}d")(
+        4, affine=affine).double()
+    for tensor in (*ours[1].parameters(), ours[1].running_mean, ours[1].running_var):
+        tensor.array[...] = rng.uniform(0.5, 2, 4)
+    layer, bn = (m.eval() for m in ours)
+    x = kdl.Tensor(rng.standard_normal(shape))
+    if kind == "Linear":
+        fused = utils.fuse_linear_bn_eval(layer, bn)
+    else:
+        fused = utils.fuse_conv_bn_eval(layer, bn, transpose=kind != "Conv2d")
+    np.testing.assert_allclose(fused(x).detach().array, bn(layer(x)).detach().array, rtol=1e-10, atol=1e-12)
+    assert fused.weight.requires_grad and (layer.bias is None) is not bias
+    with pytest.raises(ValueError, match="both in evaluation mode"):
+        utils.fuse_conv_bn_eval(layer, bn.train())
+
+
+def test_fused_weights_are_torchs():
+    arrays = [np.random.default_rng(i).uniform(0.5, 2, shape) for i, shape in enumerate(((4, 3, 2, 2), *[(4,)] * 5))]
+    (w, b, mean, variance, scale, shift), results = arrays, []
+    for make, call in ((kdl.Tensor, utils.fuse_conv_bn_weights),
+                       (torch.from_numpy, torch.nn.utils.fuse_conv_bn_weights)):
+        fused = call(*map(make, (w, b, mean, variance)), 1e-3, *map(make, (scale, shift)))
+        results.append([x.detach().numpy() for x in fused])
+    for ours, theirs in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12)

@@ -10,7 +10,7 @@ ARGUMENTS = {
         out_proj_weight out_proj_bias q_proj_weight k_proj_weight v_proj_weight static_k static_v running_mean
         running_var w_ih w_hh b_ih b_hh batch_sizes prepend append fweights aweights weights condition
         per_sample_weights offsets adjacency edges gradient new_state logits input_ target_ _weight _random_samples
-        param val head_bias A B""",
+        param val head_bias A B conv_w linear_w bn_rm bn_rv""",
     "Scalar": """
         alpha fill_value lambd margin a b gain correction posinf neginf nan rtol atol dx momentum from_ to threshold
         delta beta p norm_type eps maxnorm max_norm base mean std sigma median lower upper negative_slope min_val
@@ -27,7 +27,7 @@ ARGUMENTS = {
         elementwise_affine need_weights average_attn_weights small_images shortcut skips enabled cache_enabled
         error_if_nonfinite foreach validate_args use_reentrant preserve_rng_state unsafe leave_parametrized
         enforce_sorted strict use_buffers warn_only signed use_trivialization create_graph raise_exception
-        full_matrices left unitriangular increasing""",
+        full_matrices left unitriangular increasing transpose""",
     "builtins.int": """
         dim dim0 dim1 dim2 start_dim end_dim dimension diagonal offset groups num_groups num_channels num_classes
         num_features in_channels out_channels in_features out_features hidden_size input_size num_layers embed_dim
@@ -58,7 +58,7 @@ ARGUMENTS = {
     "Sequence[Tensor]": "tensors",
     "Iterable[Any]": "params parameters",
     "tuple[Scalar, Scalar]": "betas etas step_sizes",
-    "Module": "module model parametrization",
+    "Module": "module model parametrization bn",
     "PathLike[builtins.str] | builtins.str": "path",
     "Callable[..., Any]": """
         hook func function fn avg_fn multi_avg_fn closure distance_function collate_fn lr_lambda predict""",
@@ -80,7 +80,9 @@ OF = {
         threshold.value addcmul.value addcdiv.value pad.value scatter.value local_response_norm.k
         LocalResponseNorm.k SGD.lr histc.min histc.max log_normal_.mean PReLU.init""",
     "Tensor | None": """
-        scatter.src batch_norm.running_mean batch_norm.running_var multi_head_attention_forward.bias_k
+        fuse_conv_bn_weights.conv_b fuse_conv_bn_weights.bn_w fuse_conv_bn_weights.bn_b fuse_linear_bn_weights.linear_b
+        fuse_linear_bn_weights.bn_w fuse_linear_bn_weights.bn_b scatter.src batch_norm.running_mean
+        batch_norm.running_var multi_head_attention_forward.bias_k
         multi_head_attention_forward.bias_v multi_head_attention_forward.in_proj_weight
         multi_head_attention_forward.in_proj_bias invert_permutation.permutation""",
     "Iterable[Tensor]": "pack_sequence.sequences pad_sequence.sequences",
@@ -89,7 +91,7 @@ OF = {
     "_M": """
         weight_norm.module spectral_norm.module orthogonal.module remove_weight_norm.module
         remove_spectral_norm.module register_parametrization.module remove_parametrizations.module""",
-    "_T": "GradScaler.outputs",
+    "_T": "GradScaler.outputs fuse_conv_bn_eval.conv fuse_linear_bn_eval.linear",
     "Sequence[Tensor]": "hstack.tensors index_put.indices lstm.hx lstm_cell.hx",
     "Any": """
         tensordot.dims min.dim max.dim min.other max.other var.dim std.dim Tensor.array Module.state_dict
@@ -178,7 +180,8 @@ RESULTS = {
     "_M": """
         weight_norm spectral_norm remove_weight_norm remove_spectral_norm register_parametrization
         remove_parametrizations""",
-    "_T": "scale",
+    "_T": "scale fuse_conv_bn_eval fuse_linear_bn_eval",
+    "builtins.tuple[Parameter, Parameter]": "fuse_conv_bn_weights fuse_linear_bn_weights",
     "Summary": "summary",
     "SlogDet": "slogdet",
     "SVD": "svd",
