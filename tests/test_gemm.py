@@ -263,26 +263,36 @@ def test_a_fractional_factor_of_integers_is_refused():
 
 
 # --- in one kernel, and in which precision ---
-@pytest.mark.parametrize("M, K, N", [(12, 700, 64), (50, 128, 384), (131, 77, 93), (200, 1100, 30), (1025, 16, 64)])
+@pytest.mark.parametrize("M, K, N", [(17, 700, 64), (50, 128, 384), (131, 77, 93), (200, 1100, 30), (1025, 16, 64)])
 @pytest.mark.parametrize("a_turned", [False, True])
-@pytest.mark.parametrize("b_turned", [False, True])
-def test_products_by_tiles_are_exact_where_sums_are(M, K, N, a_turned, b_turned, rng):
-    a, b = [rng.integers(-8, 9, shape).astype(np.float32) for shape in ((M, K), (K, N))]
+def test_products_by_tiles_are_exact_where_sums_are(M, K, N, a_turned, rng):
+    check_product(M, K, N, a_turned, rng)
+
+
+@pytest.mark.parametrize("M, K, N", [(2, 131, 130), (3, 1000, 17), (7, 16, 293), (8, 512, 512), (16, 35, 62),
+                                     (2, 20000, 2)])
+def test_products_of_few_rows_are_exact_where_sums_are(M, K, N, rng):
+    check_product(M, K, N, False, rng)
+
+
+def check_product(M, K, N, a_turned, rng):
+    a, w = [rng.integers(-8, 9, shape).astype(np.float32) for shape in ((M, K), (N, K))]
     bias = rng.integers(-8, 9, N).astype(np.float32)
-    given = [np.asfortranarray(m) if turned else m for m, turned in ((a, a_turned), (b, b_turned))]
+    given = np.asfortranarray(a) if a_turned else a
     y = np.full((M, N), np.nan, np.float32)
-    assert not panels.WIDTH >= 16 or panels._fits(*given, y)
+    assert not panels.WIDTH >= 16 or panels._fits(given, w.T, y)
     for added in (None, bias):
-        panels._product(*given, added, y)
-        np.testing.assert_array_equal(y, a @ b + (0 if added is None else added))
+        panels._product(given, w.T, added, y)
+        np.testing.assert_array_equal(y, a @ w.T + (0 if added is None else added))
 
 
 def test_products_that_tiles_do_not_take(rng):
-    def fits(M, K, N, dtype=np.float32, step=1):
+    def fits(M, K, N, dtype=np.float32, step=1, b_turned=True):
         a = np.empty((M * step, K), dtype)[::step]
-        return panels._fits(a, np.empty((K, N), dtype), np.empty((M, N), dtype))
-    assert not fits(128, 64, 96, np.float64) and not fits(128, 64, 96, step=2) and not fits(5, 512, 512)
+        return panels._fits(a, np.empty((K, N), dtype, "F" if b_turned else "C"), np.empty((M, N), dtype))
+    assert not fits(128, 64, 96, np.float64) and not fits(128, 64, 96, step=2) and not fits(128, 64, 96, b_turned=False)
     assert not fits(32, 32, 32) and not fits(4096, 8, 64) and not fits(4096, 64, 33) and not fits(64, 1024, 1024)
+    assert not fits(1, 512, 512) and not fits(8, 16, 16) and not fits(8, 512, 512, step=2)
 
 
 @pytest.mark.parametrize("namespace", ["cpu", "reference"])
