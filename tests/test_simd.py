@@ -148,3 +148,18 @@ def test_vectors_of_float64(dtype, count):
     np.testing.assert_allclose(results[1], u * y + 0.1, rtol=1e-14)
     np.testing.assert_array_equal(results[2], np.where(np.arange(LANES) < count, y, np.nan))
     np.testing.assert_allclose(results[3, 0], (u * y).sum(), rtol=1e-13, atol=1e-15)
+
+
+@jit(parallel=False)
+def _sum_from(x, at, sums):
+    source = simd.begin(x)
+    sums[0] = simd.total(simd.load(source, at))
+    simd.store(simd.begin(sums), 1, simd.load_masked(source, at, simd.first(1)))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_beginning_of_an_array_stands_for_it(dtype):
+    x, sums = normal(3, LANES).astype(dtype), np.zeros(1 + LANES, dtype)
+    _sum_from(x, LANES + 1, sums)
+    np.testing.assert_allclose(sums[0], x.ravel()[LANES + 1:2 * LANES + 1].sum(dtype=np.float64), rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(sums[1:], [x[1, 1], *[0] * (LANES - 1)])

@@ -31,7 +31,7 @@ def batch_norm(input, running_mean, running_var, weight=None, bias=None, trainin
     channel in training, and for inference without running statistics.
     """
     floating("batch_norm", input=input)
-    _check(input, {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}, training)
+    _check(input, training, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
     expect_type(isinstance(momentum, Real), "batch_norm", "momentum to be a number", momentum=momentum)
     expect(eps > 0 or (eps == 0 and not training), "batch_norm", "eps > 0", eps=eps)
     y = BatchNorm(training, momentum, eps)(input, weight, bias, running_mean, running_var)
@@ -41,22 +41,26 @@ def batch_norm(input, running_mean, running_var, weight=None, bias=None, trainin
     return y
 
 
-def _check(input, channels, training):
+def _check(input, training, **channels):
     """The tensors of one value per channel: there as training or inference needs them, of fitting shape and dtype."""
-    x = input.array
-    expect(x.ndim >= 2, "batch_norm", "input of shape (N, C) or (N, C, ...)", input=input)
-    given = {name: tensor for name, tensor in channels.items() if tensor is not None}
-    for name, tensor in given.items():
+    x, dtypes = input.array, []
+    if x.ndim < 2:
+        expect(False, "batch_norm", "input of shape (N, C) or (N, C, ...)", input=input)
+    size = x.shape[1:2]
+    for name, tensor in channels.items():
+        if tensor is None:
+            continue
         if not isinstance(tensor, Tensor):
             expect_type(False, "batch_norm", f"{name} to be a Tensor or None", **{name: type(tensor).__name__})
-        if tensor.array.shape != (x.shape[1],):
+        if tensor.array.shape != size:
             expect(False, "batch_norm", f"{name}.shape == (input.shape[1],)", **{name: tensor, "input": input})
         if tensor.requires_grad and name.startswith("running"):
             expect(False, "batch_norm", f"{name} without gradient", **{f"{name}__requires_grad": True})
-    dtypes = {tensor.array.dtype for tensor in given.values()}
-    if dtypes and dtypes not in ({x.dtype}, {_statistics_dtype(x.dtype)}):
+        dtypes.append(tensor.array.dtype)
+    if dtypes and (dtypes.count(dtypes[0]) < len(dtypes) or dtypes[0] not in (x.dtype, _statistics_dtype(x.dtype))):
+        given = {name: tensor.dtype for name, tensor in channels.items() if tensor is not None}
         expect_type(False, "batch_norm", "weight, bias and running statistics of one dtype, the input's, or float32 "
-                    "for float16 and bfloat16", input=x.dtype, **{name: tensor.dtype for name, tensor in given.items()})
+                    "for float16 and bfloat16", input=x.dtype, **given)
     mean, var = channels["running_mean"], channels["running_var"]
     if training:
         expect((mean is None) == (var is None), "batch_norm", "both running_mean and running_var, or neither",

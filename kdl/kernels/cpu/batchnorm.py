@@ -15,6 +15,7 @@ from numba import get_num_threads
 from kdl.kernels.cpu.launch import device_function, jit, prange, widened
 from kdl.kernels.cpu.simd import (
     LANES,
+    begin,
     broadcast,
     first,
     fma,
@@ -31,8 +32,8 @@ _SERIAL = 1 << 17  # elements below which waking threads (30 to 90 us) costs mor
 _SHORT = 2 * LANES  # elements of a run below which columns are faster
 _CHUNK = 1 << 14  # elements of a chunk of rows, at least
 _CHUNKS = 64  # at most
-_ROWS = 8  # rows in a go down a vector of columns
-_BLOCK = 1 << 10  # elements of a block of channels in one image
+_ROWS = 4  # rows in a go down a vector of columns
+_BLOCK = 1 << 20  # elements of a block of channels
 _NONE = {np.dtype(dtype): np.empty(0, dtype) for dtype in (np.float32, np.float64)}  # for arrays that are not there
 
 
@@ -59,33 +60,31 @@ def batch_norm_forward_inference(x, weight, bias, running_mean, running_var, y, 
 @widened("gx")
 def batch_norm_backward(x, gy, weight, mean, rstd, gx, gw, gb):
     """gx, gw and gb may be None where nobody asks for them."""
-    _backward(x, gy, weight, mean, rstd, gx, gw, gb, True)
+    _backward(x, gy, weight, mean, rstd, gx, gw, gb, True, 0.0)
 
 
 @widened("gx")
 def batch_norm_backward_inference(x, gy, weight, running_mean, running_var, gx, gw, gb, eps):
     """gx, gw and gb may be None where nobody asks for them."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        rstd = (1 / np.sqrt(running_var.astype(np.float64) + eps)).astype(running_var.dtype)
-    _backward(x, gy, weight, running_mean, rstd, gx, gw, gb, False)
+    _backward(x, gy, weight, running_mean, running_var, gx, gw, gb, False, eps)
 
 
-def _backward(x, gy, weight, mean, rstd, gx, gw, gb, training):
+def _backward(x, gy, weight, mean, spread, gx, gw, gb, training, eps):
+    """`spread` is rstd in training and the variance in inference."""
     none = _NONE[mean.dtype]
-    loop, width = _loop_of(x, _backward_runs, _backward_columns)
-    loop(x, gy, none if weight is None else weight, mean, rstd, _NONE_GX[x.dtype] if gx is None else gx,
-         none if gw is None else gw, none if gb is None else gb, training, width)
+    loop, width = _loop_of(x, _backward_runs, _backward_columns, not training)
+    loop(x, gy, none if weight is None else weight, mean, spread, none.reshape(0, 0, 0) if gx is None else gx,
+         none if gw is None else gw, none if gb is None else gb, training, eps, width)
 
 
-_NONE_GX = {dtype: none.reshape(0, 0, 0) for dtype, none in _NONE.items()}
-
-
-def _loop_of(x, runs, columns):
-    """The loop for an array, and how many channels a thread takes: some contiguous kilobytes, and work for all."""
-    _, C, inner = x.shape
+def _loop_of(x, runs, columns, once=False):
+    """The loop for an array, and how many channels a thread takes at a time: contiguous kilobytes in every image, and
+    no more in all than the third cache holds, unless it reads them `once`."""
+    N, C, inner = x.shape
     if inner < _SHORT:
         return columns, 0
-    return runs, max(1, min(_BLOCK // inner, -(-C // get_num_threads())))
+    share = -(-C // get_num_threads())
+    return runs, share if once else max(1, min(_BLOCK // (N * inner), share))
 
 
 # --- some vectors: `count` of them, `step` apart, of which the first `lanes` are to be used ---
@@ -172,10 +171,8 @@ def _train_channels(sums, squares, pivots, count, start, weight, bias, mean, rst
 
 
 @device_function
-def _gradient_channels(sums, along, remainder, count, start, weight, mean, rstd, gw, gb, training, scale, offset,
-                       slope):
-    """From the sums of gy, gy (x - mean) and x - mean to gw, gb and
-    gx = scale (gy - offset - slope (x - mean)); without training offset and slope are 0."""
+def _gradient_channels(sums, along, remainder, count, start, rstd, gw, gb, training, offset, slope):
+    """From the sums of gy, gy (x - mean) and x - mean to gw, gb and gx = scale (gy - offset - slope (x - mean))."""
     for i in range(sums.size):
         c = start + i
         r = np.float64(rstd[c])
@@ -185,16 +182,24 @@ def _gradient_channels(sums, along, remainder, count, start, weight, mean, rstd,
             gw[c] = lean * r
         if gb.size:
             gb[c] = sums[i]
-        scale[i] = rstd[c] * weight[c] if weight.size else rstd[c]
-        tilt = lean * r * r / count if training else 0.0
-        slope[i], offset[i] = tilt, sums[i] / count - tilt * rest if training else 0.0
+        slope[i] = lean * r * r / count
+        offset[i] = sums[i] / count - lean * r * r / count * rest
 
 
 @device_function
-def _infer_channels(var, eps, start, weight, scale):
-    for i in range(scale.size):
-        r = 1.0 / np.sqrt(var[start + i] + eps)
-        scale[i] = r * weight[start + i] if weight.size else r
+def _rstd(var, eps):
+    rstd = np.empty_like(var)
+    for c in range(var.size):
+        rstd[c] = 1.0 / np.sqrt(var[c] + eps)
+    return rstd
+
+
+@device_function
+def _scales(weight, rstd):
+    scale = rstd.copy()
+    for c in range(weight.size):
+        scale[c] *= weight[c]
+    return scale
 
 
 # --- runs ---
@@ -213,13 +218,14 @@ def _train_runs(x, weight, bias, y, mean, rstd, running_mean, running_var, momen
     for block in prange((C + width - 1) // width):
         start, stop = block * width, min(C, (block + 1) * width)
         sums, totals = np.zeros(2 * width * LANES), np.empty((3, stop - start))
+        source, target = begin(x), begin(y)
         for n in range(N):
             for c in range(start, stop):
                 at, to, pivot = (n * C + c) * inner, 2 * (c - start) * LANES, broadcast(np.float64(x[0, c, 0]))
                 a, b = load(sums, to), load(sums, to + LANES)
-                a, b = _moments(x, at, LANES, whole, LANES, pivot, a, b)
+                a, b = _moments(source, at, LANES, whole, LANES, pivot, a, b)
                 if rest:
-                    a, b = _moments(x, at + whole * LANES, 0, 1, rest, pivot, a, b)
+                    a, b = _moments(source, at + whole * LANES, 0, 1, rest, pivot, a, b)
                 store(sums, to, a)
                 store(sums, to + LANES, b)
         _totals(sums, 2, totals)
@@ -232,9 +238,9 @@ def _train_runs(x, weight, bias, y, mean, rstd, running_mean, running_var, momen
             for c in range(start, stop):
                 at = (n * C + c) * inner
                 coefficients = broadcast(mean[c]), broadcast(scale[c - start]), broadcast(shift[c - start])
-                _normalise(x, at, LANES, whole, LANES, *coefficients, y)
+                _normalise(source, at, LANES, whole, LANES, *coefficients, target)
                 if rest:
-                    _normalise(x, at + whole * LANES, 0, 1, rest, *coefficients, y)
+                    _normalise(source, at + whole * LANES, 0, 1, rest, *coefficients, target)
 
 
 @jit(serial_below=_SERIAL)
@@ -242,52 +248,51 @@ def _infer_runs(x, weight, bias, mean, var, y, eps, width):
     T = x.dtype.type
     N, C, inner = x.shape
     whole, rest = inner // LANES, inner % LANES
-    scale = np.empty(C, x.dtype)
-    _infer_channels(var, eps, 0, weight, scale)
+    scale = _scales(weight, _rstd(var, eps))
     for i in prange(N * C):
-        c, at = i % C, i * inner
+        source, target, c, at = begin(x), begin(y), i % C, i * inner
         shift = bias[c] if bias.size else T(0)
         coefficients = broadcast(mean[c]), broadcast(scale[c]), broadcast(shift)
-        _normalise(x, at, LANES, whole, LANES, *coefficients, y)
+        _normalise(source, at, LANES, whole, LANES, *coefficients, target)
         if rest:
-            _normalise(x, at + whole * LANES, 0, 1, rest, *coefficients, y)
+            _normalise(source, at + whole * LANES, 0, 1, rest, *coefficients, target)
 
 
 @jit(serial_below=_SERIAL)
-def _backward_runs(x, gy, weight, mean, rstd, gx, gw, gb, training, width):
+def _backward_runs(x, gy, weight, mean, spread, gx, gw, gb, training, eps, width):
     T = x.dtype.type
+    rstd = spread if training else _rstd(spread, eps)
+    scale = _scales(weight, rstd)
     N, C, inner = x.shape
     whole, rest = inner // LANES, inner % LANES
     for block in prange((C + width - 1) // width):
         start, stop = block * width, min(C, (block + 1) * width)
         sums, totals = np.zeros(3 * width * LANES), np.empty((3, stop - start))
-        zero = broadcast(T(0))
+        source, grad, target, zero = begin(x), begin(gy), begin(gx), broadcast(T(0))
         for n in range(N):
             for c in range(start, stop):
                 at, to, m = (n * C + c) * inner, 3 * (c - start) * LANES, broadcast(np.float64(mean[c]))
                 a, b, d = load(sums, to), load(sums, to + LANES), load(sums, to + 2 * LANES)
-                a, b, d = _products(x, gy, at, LANES, whole, LANES, m, a, b, d)
+                a, b, d = _products(source, grad, at, LANES, whole, LANES, m, a, b, d)
                 if rest:
-                    a, b, d = _products(x, gy, at + whole * LANES, 0, 1, rest, m, a, b, d)
+                    a, b, d = _products(source, grad, at + whole * LANES, 0, 1, rest, m, a, b, d)
                 store(sums, to, a)
                 store(sums, to + LANES, b)
                 store(sums, to + 2 * LANES, d)
                 if not training and gx.size:
-                    scale = broadcast(rstd[c] * weight[c] if weight.size else rstd[c])
-                    _normalise(gy, at, LANES, whole, LANES, zero, scale, zero, gx)
+                    _normalise(grad, at, LANES, whole, LANES, zero, broadcast(scale[c]), zero, target)
                     if rest:
-                        _normalise(gy, at + whole * LANES, 0, 1, rest, zero, scale, zero, gx)
+                        _normalise(grad, at + whole * LANES, 0, 1, rest, zero, broadcast(scale[c]), zero, target)
         _totals(sums, 3, totals)
-        scale, offset, slope = np.empty((3, stop - start), x.dtype)
-        _gradient_channels(totals[0], totals[1], totals[2], N * inner, start, weight, mean, rstd, gw, gb, training,
-                           scale, offset, slope)
+        offset, slope = np.empty(stop - start, x.dtype), np.empty(stop - start, x.dtype)
+        _gradient_channels(totals[0], totals[1], totals[2], N * inner, start, rstd, gw, gb, training, offset, slope)
         for n in range(N if training and gx.size else 0):
             for c in range(start, stop):
                 i, at = c - start, (n * C + c) * inner
-                coefficients = broadcast(mean[c]), broadcast(scale[i]), broadcast(offset[i]), broadcast(slope[i])
-                _combine(x, gy, at, LANES, whole, LANES, *coefficients, gx)
+                coefficients = broadcast(mean[c]), broadcast(scale[c]), broadcast(offset[i]), broadcast(slope[i])
+                _combine(source, grad, at, LANES, whole, LANES, *coefficients, target)
                 if rest:
-                    _combine(x, gy, at + whole * LANES, 0, 1, rest, *coefficients, gx)
+                    _combine(source, grad, at + whole * LANES, 0, 1, rest, *coefficients, target)
 
 
 # --- columns ---
@@ -331,14 +336,14 @@ def _train_columns(x, weight, bias, y, mean, rstd, running_mean, running_var, mo
         totals[2, c] = x[0, c, 0]
     _spread(totals[2], inner, pivots)
     for chunk in prange(chunks):
-        bottom = min(rows, (chunk + 1) * height)
+        source, added, bottom = begin(x), begin(sums), min(rows, (chunk + 1) * height)
         for top in range(chunk * height, bottom, _ROWS):
             for j in range(0, cols, LANES):
                 to = chunk * 2 * pitch + j
-                a, b = _moments(x, top * cols + j, cols, min(_ROWS, bottom - top), cols - j, load(pivots, j),
-                                load(sums, to), load(sums, to + pitch))
-                store(sums, to, a)
-                store(sums, to + pitch, b)
+                a, b = _moments(source, top * cols + j, cols, min(_ROWS, bottom - top), cols - j, load(pivots, j),
+                                load(added, to), load(added, to + pitch))
+                store(added, to, a)
+                store(added, to + pitch, b)
     _gather(sums, inner, totals)
     channels, coefficients = np.empty((2, C), x.dtype), np.zeros((3, pitch), x.dtype)
     _train_channels(totals[0], totals[1], totals[2], rows * inner, 0, weight, bias, mean, rstd, running_mean,
@@ -352,11 +357,11 @@ def _train_columns(x, weight, bias, y, mean, rstd, running_mean, running_var, mo
 
 @device_function
 def _normalise_rows(x, top, bottom, cols, coefficients, y):
-    pitch = coefficients.shape[1]
+    pitch, source, target, values = coefficients.shape[1], begin(x), begin(y), begin(coefficients)
     for r in range(top, bottom, _ROWS):
         for j in range(0, cols, LANES):
-            _normalise(x, r * cols + j, cols, min(_ROWS, bottom - r), cols - j, load(coefficients, j),
-                       load(coefficients, pitch + j), load(coefficients, 2 * pitch + j), y)
+            _normalise(source, r * cols + j, cols, min(_ROWS, bottom - r), cols - j, load(values, j),
+                       load(values, pitch + j), load(values, 2 * pitch + j), target)
 
 
 @jit(serial_below=_SERIAL)
@@ -364,8 +369,7 @@ def _infer_columns(x, weight, bias, mean, var, y, eps, _):
     rows, C, inner = x.shape
     cols = C * inner
     chunks, height = _chunks(rows, cols)
-    scale = np.empty(C, x.dtype)
-    _infer_channels(var, eps, 0, weight, scale)
+    scale = _scales(weight, _rstd(var, eps))
     coefficients = np.zeros((3, (cols + LANES - 1) // LANES * LANES), x.dtype)
     _spread(mean, inner, coefficients[0])
     _spread(scale, inner, coefficients[1])
@@ -375,40 +379,39 @@ def _infer_columns(x, weight, bias, mean, var, y, eps, _):
 
 
 @jit(serial_below=_SERIAL)
-def _backward_columns(x, gy, weight, mean, rstd, gx, gw, gb, training, _):
+def _backward_columns(x, gy, weight, mean, spread, gx, gw, gb, training, eps, _):
     T = x.dtype.type
+    rstd = spread if training else _rstd(spread, eps)
     rows, C, inner = x.shape
     cols = C * inner
     pitch = (cols + LANES - 1) // LANES * LANES
     chunks, height = _chunks(rows, cols)
     sums, totals, coefficients = np.zeros((chunks, 3, pitch)), np.empty((3, C)), np.zeros((4, pitch), x.dtype)
     _spread(mean, inner, coefficients[0])
-    channels = np.empty((3, C), x.dtype)
-    for c in range(C):
-        channels[0, c] = rstd[c] * weight[c] if weight.size else rstd[c]
-    _spread(channels[0], inner, coefficients[1])
+    _spread(_scales(weight, rstd), inner, coefficients[1])
     for chunk in prange(chunks):
-        bottom = min(rows, (chunk + 1) * height)
-        zero = broadcast(T(0))
+        bottom, zero = min(rows, (chunk + 1) * height), broadcast(T(0))
+        source, grad, target, added, values = begin(x), begin(gy), begin(gx), begin(sums), begin(coefficients)
         for top in range(chunk * height, bottom, _ROWS):
             for j in range(0, cols, LANES):
                 at, count, to = top * cols + j, min(_ROWS, bottom - top), chunk * 3 * pitch + j
-                a, b, d = _products(x, gy, at, cols, count, cols - j, widen(load(coefficients, j)), load(sums, to),
-                                    load(sums, to + pitch), load(sums, to + 2 * pitch))
-                store(sums, to, a)
-                store(sums, to + pitch, b)
-                store(sums, to + 2 * pitch, d)
+                a, b, d = _products(source, grad, at, cols, count, cols - j, widen(load(values, j)), load(added, to),
+                                    load(added, to + pitch), load(added, to + 2 * pitch))
+                store(added, to, a)
+                store(added, to + pitch, b)
+                store(added, to + 2 * pitch, d)
                 if not training and gx.size:
-                    _normalise(gy, at, cols, count, cols - j, zero, load(coefficients, pitch + j), zero, gx)
+                    _normalise(grad, at, cols, count, cols - j, zero, load(values, pitch + j), zero, target)
     _gather(sums, inner, totals)
-    _gradient_channels(totals[0], totals[1], totals[2], rows * inner, 0, weight, mean, rstd, gw, gb, training,
-                       channels[0], channels[1], channels[2])
-    _spread(channels[1], inner, coefficients[2])
-    _spread(channels[2], inner, coefficients[3])
+    offset, slope = np.empty(C, x.dtype), np.empty(C, x.dtype)
+    _gradient_channels(totals[0], totals[1], totals[2], rows * inner, 0, rstd, gw, gb, training, offset, slope)
+    _spread(offset, inner, coefficients[2])
+    _spread(slope, inner, coefficients[3])
     for chunk in prange(chunks if training and gx.size else 0):
-        bottom = min(rows, (chunk + 1) * height)
+        bottom, source, grad = min(rows, (chunk + 1) * height), begin(x), begin(gy)
+        target, values = begin(gx), begin(coefficients)
         for top in range(chunk * height, bottom, _ROWS):
             for j in range(0, cols, LANES):
-                _combine(x, gy, top * cols + j, cols, min(_ROWS, bottom - top), cols - j, load(coefficients, j),
-                         load(coefficients, pitch + j), load(coefficients, 2 * pitch + j),
-                         load(coefficients, 3 * pitch + j), gx)
+                _combine(source, grad, top * cols + j, cols, min(_ROWS, bottom - top), cols - j, load(values, j),
+                         load(values, pitch + j), load(values, 2 * pitch + j),
+                         load(values, 3 * pitch + j), target)
