@@ -195,6 +195,40 @@ def test_cross_entropy_of_extreme_values(kind, inner, dtype, namespace):
         np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=1e-6, err_msg=row)
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("kind", ["labels", "probabilities"])
+@pytest.mark.parametrize("shape", [(6, 5), (3, 40, 300), (2, 5, 3, 4), (0, 5), (40, 900)])
+def test_the_gradient_made_in_forward(rng, shape, kind, label_smoothing, weighted, reduction, namespace):
+    """It serves one pass with the gradient 1 and then belongs to its receiver: further passes compute their own."""
+    x, tx = both(rng.standard_normal(shape) * 5)
+    w, tw = both(rng.uniform(0.5, 2, shape[1]), False) if weighted else (None, None)
+    labels = rng.integers(-1, shape[1], (shape[0], *shape[2:])) if kind == "labels" else rng.uniform(0, 1, shape)
+    options = {"reduction": reduction, "label_smoothing": label_smoothing}
+    options |= {"ignore_index": -1} if kind == "labels" else {}
+    y = F.cross_entropy(x, kdl.Tensor(labels), w, **options)
+    ty = TF.cross_entropy(tx, torch.tensor(labels), tw, **options)
+    agree(y, ty)
+    expected, = torch.autograd.grad(ty, [tx])
+    first, = kdl.autograd.grad(y, [x], retain_graph=True)
+    agree(first, expected)
+    first.array[...] = 7
+    agree(kdl.autograd.grad(y, [x], kdl.full_like(y, 2.0), retain_graph=True)[0], 2 * expected)
+    agree(kdl.autograd.grad(y, [x])[0], expected)
+
+
+def test_a_scaled_loss_keeps_small_gradients_of_halves(rng):
+    """The scale is multiplied before the gradient is rounded to float16, which has nothing between 0 and 6e-8."""
+    x = kdl.Tensor((rng.standard_normal((4, 50)) * 5).astype(np.float16), requires_grad=True)
+    wide = kdl.Tensor(x.array.astype(np.float64), requires_grad=True)
+    labels = kdl.tensor(rng.integers(0, 50, 4))
+    for z in (x, wide):
+        F.cross_entropy(z, labels).backward(kdl.tensor(2.0**15, dtype=z.dtype))
+    assert (np.abs(wide.grad.array) < 2.0**15 * 6e-8).any()
+    np.testing.assert_allclose(x.grad.array, wide.grad.array, rtol=2e-3, atol=6e-8)
+
+
 @pytest.mark.parametrize("inner", [1, 3])
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
 def test_what_is_ignored_may_hold_anything(inner, label_smoothing, namespace):

@@ -5,6 +5,7 @@ import numpy as np
 
 from kdl.autograd.function import as_array, edge_of
 from kdl.autograd.mode import no_grad
+from kdl.autograd.quiet import quiet
 from kdl.errors import describe
 from kdl.tensor import Tensor, array_module
 
@@ -67,7 +68,7 @@ def _roots(op, tensors, gradients, create_graph):
             if y.array.size != 1:
                 raise RuntimeError(f"{op}: gradient is needed for a tensor of shape {y.shape}; "
                                    "only a tensor with one element has the implicit gradient 1")
-            g = array_module(y.array).ones_like(y.array)
+            g = array_module(y.array).ones(y.array.shape, y.array.dtype)
         else:
             g = g.array if isinstance(g, Tensor) else np.asarray(g)
             if g.shape != y.array.shape:
@@ -78,7 +79,7 @@ def _roots(op, tensors, gradients, create_graph):
 
 
 @no_grad
-@np.errstate(all="ignore")  # overflow and invalid values are inf and NaN, here as in forward
+@quiet
 def _walk(roots, edges, retain_graph):
     """One backward pass from the roots: accumulates into the leaves, or returns {edge: gradient} for the edges given.
 

@@ -7,6 +7,9 @@ cross_entropy(x, target):   loss = -sum_c q_c l_c of every row;                 
 
 For cross-entropy one kernel computes the loss and two numbers per row, m and the sum of the exponentials, from which
 another computes the gradient; neither p nor l is stored. C is dimension 1 of (N, C, d1, ...), or the only one of (C).
+A loss that is reduced mostly ends the computation, where its gradient is 1: on the CPU a third kernel computes gx for
+that together with the loss, in one pass instead of two, and backward has nothing left to do. (On a GPU, to learn that
+the gradient is 1 would take a wait for it.)
 """
 import math
 
@@ -204,6 +207,21 @@ class ClassLoss(Loss):
         self.reduction, self.ignore_index, self.label_smoothing = reduction, ignore_index, label_smoothing
         self.all_count = all_count  # whether it is known that no label is ignored
 
+    def evaluate(self, name, x, inputs, outputs, *parameters):
+        """Run the kernel, together with the gradient for g = 1 where there is one that may be wanted."""
+        name, self.gx = f"{name}_forward", None
+        if self.reduction == "none" or not self.needs_input_grad[0] or f"{name}_backward" not in self.k.functions:
+            getattr(self.k, name)(_class_columns(x), *inputs, *outputs, *parameters)
+        else:
+            self.gx = self.k.xp.empty_like(x)
+            getattr(self.k, f"{name}_backward")(_class_columns(x), *inputs, *outputs, _class_columns(self.gx),
+                                                float(self.spread(1.0)), *parameters)
+
+    def take_gradient(self, g):
+        """The gradient that forward made, if it is that for g; only once, since whoever gets it may write into it."""
+        gx, self.gx = self.gx, None
+        return gx if gx is not None and g == 1 else None
+
     def result(self, loss, x):
         """The losses (outer, inner) in the shape of x without its classes, reduced."""
         return self.reduce(loss.reshape(x.shape[:1] + x.shape[2:] if x.ndim > 1 else ()), x.dtype)
@@ -233,14 +251,16 @@ class CrossEntropy(ClassLoss):
         x = dense(x)
         columns = _class_columns(x)
         labels = _label_rows(self.k, target, columns)
-        loss, peak, total = [self.k.empty(labels.shape, wide(x.dtype)) for _ in range(3)]
-        self.k.cross_entropy_forward(columns, labels, weight, loss, peak, total, self.ignore_index,
-                                     self.label_smoothing)
-        self.saved = x, labels, weight, peak, total
+        loss, peak, total = outputs = [self.k.empty(labels.shape, wide(x.dtype)) for _ in range(3)]
         self.divisor = self.total_weight(labels, weight)
+        self.evaluate("cross_entropy", x, (labels, weight), outputs, self.ignore_index, self.label_smoothing)
+        self.saved = x, labels, weight, peak, total
         return self.result(loss, x)
 
     def backward(self, g, wanted):
+        gx = self.take_gradient(g)
+        if gx is not None:
+            return gx, None, None
         x, labels, weight, peak, total = self.saved
         gx = self.k.xp.empty_like(x)
         self.k.cross_entropy_backward(_class_columns(x), labels, weight, peak, total, self.row_gradients(g, peak),
@@ -257,19 +277,19 @@ class SoftCrossEntropy(ClassLoss):
     def forward(self, x, target, weight):
         x = dense(x)
         target, weight = like(target, x), None if weight is None else dense(weight)
-        columns = _class_columns(x)
-        loss, peak, total, mass = [self.k.empty(columns.shape[::2], wide(x.dtype)) for _ in range(4)]
-        self.k.soft_cross_entropy_forward(columns, _class_columns(target), weight, loss, peak, total, mass,
-                                          self.label_smoothing)
+        rows = _class_columns(x).shape[::2]
+        loss, peak, total, mass = outputs = [self.k.empty(rows, wide(x.dtype)) for _ in range(4)]
+        self.divisor = loss.size or math.nan
+        self.evaluate("soft_cross_entropy", x, (_class_columns(target), weight), outputs, self.label_smoothing)
         self.saved = x, target, weight, peak, total, mass
-        self.divisor = loss.size
         return self.result(loss, x)
 
     def backward(self, g, wanted):
         x, target, weight, peak, total, mass = self.saved
+        gx = self.take_gradient(g) if wanted[0] else None
         columns, g = _class_columns(x), self.row_gradients(g, peak)
-        gx = gtarget = gweight = None
-        if wanted[0]:
+        gtarget = gweight = None
+        if wanted[0] and gx is None:
             gx = self.k.xp.empty_like(x)
             self.k.soft_cross_entropy_backward(columns, _class_columns(target), weight, peak, total, mass, g,
                                                _class_columns(gx), self.label_smoothing)

@@ -41,6 +41,12 @@ def cross_entropy_backward(x, target, weight, peak, total, gy, gx, ignore_index,
     np.copyto(gx, 0, where=~used[:, None])
 
 
+def cross_entropy_forward_backward(x, target, weight, loss, peak, total, gx, gy, ignore_index, label_smoothing):
+    """Both; the gradient of every loss is gy."""
+    cross_entropy_forward(x, target, weight, loss, peak, total, ignore_index, label_smoothing)
+    cross_entropy_backward(x, target, weight, peak, total, np.full_like(loss, gy), gx, ignore_index, label_smoothing)
+
+
 def soft_cross_entropy_forward(x, target, weight, loss, peak, total, mass, label_smoothing):
     q = _smoothed(target, weight, label_smoothing)
     loss[...] = -(q * _statistics(x, peak, total)).sum(1)
@@ -49,6 +55,12 @@ def soft_cross_entropy_forward(x, target, weight, loss, peak, total, mass, label
 
 def soft_cross_entropy_backward(x, target, weight, peak, total, mass, gy, gx, label_smoothing):
     gx[...] = _gradient(x, _smoothed(target, weight, label_smoothing), mass, peak, total, gy)
+
+
+def soft_cross_entropy_forward_backward(x, target, weight, loss, peak, total, mass, gx, gy, label_smoothing):
+    """Both; the gradient of every loss is gy."""
+    soft_cross_entropy_forward(x, target, weight, loss, peak, total, mass, label_smoothing)
+    soft_cross_entropy_backward(x, target, weight, peak, total, mass, np.full_like(loss, gy), gx, label_smoothing)
 
 
 def _below_peak(x):
