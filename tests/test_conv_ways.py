@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 import kdl
 from kdl import kernels
-from kdl.kernels.cpu import winograd
+from kdl.kernels.cpu import rows, winograd
 from kdl.kernels.cpu.simd import LANES
 from kdl.kernels.cpu.tiles import WIDTH
 
@@ -56,6 +56,32 @@ def test_any_geometry_in_both_layouts(geometry, last, bias):
     assert max(errors(*geometry, last, bias)) < 1e-4
 
 
+@st.composite
+def few_channels(draw):
+    sizes = (1, 1, 6), (1, 3, 5), (5, 1, 1), (4, 1, 3), (3, 2, 2), (33, 1, 1)
+    groups, channels, filters = draw(st.sampled_from(sizes))
+    x = (draw(st.integers(1, 3)), groups * channels, draw(st.integers(1, 19)), draw(st.integers(1, 3 * LANES)))
+    w = (groups * filters, channels, draw(st.sampled_from([1, 2, 3, 5, 7])), draw(st.sampled_from([1, 3, 4, 5, 7])))
+    stride, dilation = [draw(st.tuples(*[st.integers(1, most)] * 2)) for most in (2, 3)]
+    return x, w, stride, draw(st.tuples(*[st.integers(0, 7)] * 2)), dilation, groups
+
+
+# --- rows of outputs ---
+@settings(max_examples=60, deadline=None)
+@given(few_channels(), st.booleans(), st.booleans())
+def test_few_channels_in_both_layouts(geometry, last, bias):
+    assert max(errors(*geometry, last, bias)) < 1e-4
+
+
+def test_rows_of_outputs_meet_their_taps_alone():
+    x, gy, gw = [np.ones(shape, np.float32) for shape in ((2, 4, 6, 18), (2, 4, 2, 8), (4, 1, 3, 3))]
+    x[:, :, -1] = x[:, :, :, -1] = np.nan  # which no window of stride 2 reaches
+    y = np.empty_like(gy)
+    rows.correlate(x, np.ones_like(gw), None, y, (2, 2), (0, 0), (1, 1), 4)
+    rows.backward_w(x, gy, gw, (2, 2), (0, 0), (1, 1), 4)
+    assert (y == 9).all() and (gw == 32).all()
+
+
 # --- Winograd ---
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from([2, 4]), st.integers(1, 5), *[st.integers(LANES, 3 * WIDTH)] * 2, *[st.integers(1, 19)] * 2,
@@ -92,7 +118,10 @@ def test_each_convolution_goes_its_way():
     assert text.count("Winograd, 2 x 2") == 2 and text.count("Winograd, 4 x 4") == 1
     assert "Winograd" not in ways((1, 512, 4, 4), (512, 512, 3, 3))  # more filters than tiles to use them on
     assert ways((2, 64, 16, 16), (64, 32, 3, 3), groups=2).count("direct") == 3
-    assert ways((2, 1, 16, 16), (6, 1, 5, 5)).count("lines") == 3
+    assert ways((2, 1, 16, 16), (6, 1, 5, 5)).count("rows of outputs") == 3
+    assert ways((2, 24, 16, 16), (24, 1, 3, 3), groups=24).count("rows of outputs") == 3
+    text = ways((2, 6, 14, 14), (16, 6, 5, 5), padding=0)
+    assert text.count("direct") == 2 and "backward_x (2, 16, 10, 10) (16, 6, 5, 5): rows of outputs" in text
 
 
 def test_fast_convolution_is_a_choice():

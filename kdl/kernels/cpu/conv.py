@@ -1,21 +1,22 @@
 """Convolution on the CPU, in two or three dimensions. The maths stands in kdl/ops/conv.py.
 
 In float32 a filter of 3 x 3 goes Winograd's way where it pays, and the others over tiles of pixels, or with few
-filters over tiles of lines; volumes go over tiles of lines, and float64 over columns. Winograd's F(2 x 2) is as
-exact as sums of products, and F(4 x 4) as PyTorch's gradient of the filters; forward, and for the gradient of the
-input, F(4 x 4) waits until `tf32` says that speed goes before exactness.
+channels and filters over rows of outputs; volumes go over tiles of lines, and float64 over columns. Winograd's
+F(2 x 2) is as exact as sums of products, and F(4 x 4) as PyTorch's gradient of the filters; forward, and for the
+gradient of the input, F(4 x 4) waits until `tf32` says that speed goes before exactness.
 """
 from functools import lru_cache
 from math import prod
 
 import numpy as np
 
-from kdl.kernels.cpu import columns, lines, pixel_filters, pixels, winograd
+from kdl.kernels.cpu import columns, lines, pixel_filters, pixels, rows, winograd
 from kdl.kernels.cpu.cells import backward_pieces, forward_piece
 from kdl.kernels.cpu.explain import tell
 from kdl.kernels.cpu.gemm import linear_backward_b
 from kdl.kernels.cpu.launch import jit, prange, widened
 
+_FEW = 16  # filters times channels of a group up to which rows of outputs pay in any case
 _WINOGRAD = 32  # channels and as many filters from which Winograd's gradient of the filters pays
 _SERIAL = 1 << 15  # elements below which waking threads takes longer than the loop
 
@@ -24,7 +25,10 @@ _SERIAL = 1 << 15  # elements below which waking threads takes longer than the l
 @widened("y")
 def conv2d_forward(x, w, b, y, stride, padding, dilation, groups, tf32):
     geometry = stride, padding, dilation, groups
-    if _by_columns(x, w, y, geometry, backward=False):
+    if _by_rows(x, w, y, geometry, backward=False):
+        tell("conv2d_forward", x, w, "rows of outputs")
+        rows.correlate(x, w, b, y, *geometry)
+    elif _by_columns(x, w, y, geometry, backward=False):
         tell("conv2d_forward", x, w, "lines of outputs, or columns and BLAS")
         columns.forward(x, w, b, y, *geometry)
     elif side := winograd.outputs_side(y.shape[2:], w, len(x), geometry, exact=not tf32):
@@ -38,7 +42,10 @@ def conv2d_forward(x, w, b, y, stride, padding, dilation, groups, tf32):
 @widened("gx")
 def conv2d_backward_x(gy, w, gx, stride, padding, dilation, groups, tf32):
     geometry = stride, padding, dilation, groups
-    if _by_columns(gx, w, gy, geometry, backward=True):
+    if _by_rows(gx, w, gy, geometry, backward=True):
+        tell("conv2d_backward_x", gy, w, "rows of outputs")
+        rows.backward_x(gy, w, gx, padding, dilation, groups)
+    elif _by_columns(gx, w, gy, geometry, backward=True):
         tell("conv2d_backward_x", gy, w, "lines of outputs, or columns and BLAS")
         columns.backward_x(gy, w, gx, *geometry)
     elif side := winograd.outputs_side(gx.shape[2:], w, len(gx), geometry, exact=not tf32):
@@ -52,7 +59,10 @@ def conv2d_backward_x(gy, w, gx, stride, padding, dilation, groups, tf32):
 @widened("gw")
 def conv2d_backward_w(x, gy, gw, stride, padding, dilation, groups, tf32):
     geometry = stride, padding, dilation, groups
-    if _by_columns_w(gw, gy, groups):
+    if rows.fits(gw, stride, dilation) and _few(gw, groups):
+        tell("conv2d_backward_w", x, gy, "rows of outputs")
+        rows.backward_w(x, gy, gw, *geometry)
+    elif _by_columns_w(gw, gy, groups):
         tell("conv2d_backward_w", x, gy, "lines of outputs, or columns and BLAS")
         columns.backward_w(x, gy, gw, *geometry)
     elif side := winograd.outputs_side(gy.shape[2:], gw, len(x), geometry, exact=False, channels=_WINOGRAD):
@@ -74,24 +84,43 @@ def conv_backward_b(gy, gb):
     _sum_planes(np.ascontiguousarray(gy).reshape(*gy.shape[:2], prod(gy.shape[2:])), gb)
 
 
-def _by_columns(x, w, y, geometry, backward):
-    """Whether columns.py has it: by tiles of lines where these multiply less in vain than tiles of pixels."""
+def _few(w, groups):
+    return len(w) // groups * w.shape[1] <= _FEW
+
+
+def _by_rows(x, w, y, geometry, backward):
+    """Whether rows.py has it, as it has all with few channels and filters; beyond, where pixels would be in vain."""
     *steps, groups = geometry
-    rows, depth = (w.shape[1], len(w) // groups) if backward else (len(w) // groups, w.shape[1])
-    if x.ndim > 4 or x.dtype != np.float32 or not columns.by_lines(w, rows):
-        return x.ndim > 4 or x.dtype != np.float32 or rows * depth <= 16
-    return _lines_pay(rows, _axes(x, w, y, *steps), backward)
+    if not rows.fits(w, *steps[::2]) or (backward and max(steps[0]) > 1):
+        return False
+    return _few(w, groups) or _rows_pay(len(w) // groups, w.shape[1], _axes(x, w, y, *steps), backward)
 
 
 @lru_cache(maxsize=256)
-def _lines_pay(rows, axes, backward):
+def _rows_pay(filters, channels, axes, backward):
+    lanes, depth = (channels, filters) if backward else (filters, channels)
     pieces = backward_pieces(*axes) if backward else [forward_piece(*axes)]
-    return 10 * lines.cost(rows, pieces) < 9 * pixels.cost(rows, pieces)
+    return depth <= _FEW and 3 * rows.cost(lanes, pieces) < 2 * pixels.cost(lanes, pieces)
+
+
+def _by_columns(x, w, y, geometry, backward):
+    """Whether columns.py has it: by tiles of lines where these multiply less in vain than tiles of pixels."""
+    *steps, groups = geometry
+    height = w.shape[1] if backward else len(w) // groups
+    if x.ndim > 4 or x.dtype != np.float32 or not columns.by_lines(w, height):
+        return x.ndim > 4 or x.dtype != np.float32 or _few(w, groups)
+    return _lines_pay(height, _axes(x, w, y, *steps), backward)
+
+
+@lru_cache(maxsize=256)
+def _lines_pay(height, axes, backward):
+    pieces = backward_pieces(*axes) if backward else [forward_piece(*axes)]
+    return 10 * lines.cost(height, pieces) < 9 * pixels.cost(height, pieces)
 
 
 def _by_columns_w(gw, gy, groups):
     if gw.ndim > 4 or gw.dtype != np.float32 or not columns.by_lines(gw, len(gw) // groups):
-        return gw.ndim > 4 or gw.dtype != np.float32 or len(gw) // groups * gw.shape[1] <= 16
+        return gw.ndim > 4 or gw.dtype != np.float32 or _few(gw, groups)
     return 10 * lines.cost_w(gw, gy.shape[2:], groups) < 9 * pixel_filters.cost(gw, gy.shape[2:], groups)
 
 

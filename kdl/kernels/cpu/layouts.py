@@ -111,8 +111,23 @@ def filters_to_pixels(w):
     return turned
 
 
+def as_planes(array):
+    """A dense array of images, contiguous."""
+    if not is_pixels(array):
+        return array
+    planes = np.empty(array.shape, array.dtype)
+    _turn(flat(array, True), array[0, 0].size, array.shape[1], planes.reshape(-1))
+    return planes
+
+
+def from_planes(planes, array):
+    """Copy contiguous images into channels-last ones."""
+    _turn(planes.reshape(-1), array.shape[1], array[0, 0].size, flat(array, True))
+
+
 @jit
 def _turn(w, channels, taps, turned):
+    """Every matrix (channels, taps) of w the other way round."""
     size = channels * taps
     for k in prange(w.size // size):
         planes_to_pixels(w, k * size, taps, turned, k * size, channels, channels, taps)

@@ -1,9 +1,9 @@
 """Convolution of images held as pixels, in float32: a tile is some outputs times some filters.
 
 A row of a tile is one output: where its first tap meets the image. The taps are a table of offsets from there, each
-with a pixel's channels side by side, so stride and dilation cost nothing and columns are never gathered. Filters lie
-packed as [panel of 16 or 32 filters, tap, channel, filter]. The gradient of the input is the same sum over gy, one for
-each phase of the stride (cells.py).
+with a pixel's channels side by side, so stride and dilation cost nothing and columns are never gathered. Taps on
+neighbouring pixels are one, with all their channels. Filters lie packed as [panel of 16 or 32 filters, tap, channel,
+filter]. The gradient of the input is the same sum over gy, one for each phase of the stride (cells.py).
 
 Tasks are some images, or some lines of one, whose input fits the L2 cache. Each copies its input as pixels, with the
 padding, and its outputs back as planes, unless the arrays are channels-last and need no padding.
@@ -60,22 +60,33 @@ class _Geometry:
         padded = -(-count // ROWS) * ROWS
         self.starts, self.places = np.zeros((2, len(pieces), padded), np.int64)
         self.pieces = np.zeros((len(pieces), 4), np.int64)
-        taps = []
+        taps, self.orders = [], []
         for at, (piece, down, right) in enumerate(zip(pieces, *met, strict=True)):
             lines_here, across = min(lines, piece.outputs[1]), piece.outputs[2]
             n, p, q = [a.ravel() for a in np.meshgrid(range(images), range(lines_here), range(across), indexing="ij")]
             self.starts[at, :n.size] = ((n * block + p * deal[0]) * pitch + q * deal[1]) * C
             self.places[at, :n.size] = ((n * out_rows + piece.first[1] + p * step[0]) * width + piece.first[2]
                                         + q * step[1]) * K
-            self.pieces[at] = piece.outputs[1], across, len(taps), len(taps) + len(piece.taps)
-            taps.extend(((down - low[0]) * pitch + right - low[1]) * C)
-        self.taps = np.array(taps, np.int64)
+            self.pieces[at, :2] = piece.outputs[1], across
+            offsets = ((down - low[0]) * pitch + right - low[1]) * C
+            order = np.argsort(offsets)
+            taps.append(offsets[order])
+            self.orders.append(piece.order[order])
+        run = _run(taps, C) if groups == 1 else 1
+        ends = np.cumsum([0, *[len(offsets) // run for offsets in taps]])
+        self.pieces[:, 2], self.pieces[:, 3] = ends[:-1], ends[1:]
+        self.taps, self.depth = np.concatenate(taps)[::run].copy(), C // groups * run
         self.input_room = images * self.window[2] * self.window[3] * C
         self.output_room = images * out_rows * width * K
         self.image_room = H * W * C
         self.deal, self.step = deal, step
         self.chunks = min(threads, len(self.tasks))
-        self.orders = [piece.order for piece in pieces]
+
+
+def _run(taps, step):
+    """The largest number such that so many taps at a time lie side by side, `step` apart, in all pieces."""
+    ends = [np.concatenate([[0], np.flatnonzero(np.diff(offsets) != step) + 1, [len(offsets)]]) for offsets in taps]
+    return max(1, int(np.gcd.reduce(np.concatenate([np.diff(e) for e in ends]))))
 
 
 @lru_cache(maxsize=256)
@@ -108,16 +119,16 @@ def correlate(u, w, b, v, axes, groups, backward):
         bias[:, :lanes] = b.reshape(groups, lanes)
     _correlate(flat(u, u_is_pixels), u_is_pixels, u.shape[1:], flat(v, v_is_pixels), v_is_pixels, v.shape[1:], work,
                packed_at, bias.reshape(-1), g.tasks, g.pieces, g.starts, g.places, g.taps, g.window, g.deal, g.step,
-               g.direct, groups, width, g.out_rows, g.input_room, g.output_room, per_chunk, g.chunks)
+               g.direct, groups, g.depth, width, g.out_rows, g.input_room, g.output_room, per_chunk, g.chunks)
 
 
 @jit
 def _correlate(u, u_is_pixels, u_size, v, v_is_pixels, v_size, work, packed_at, bias, tasks, pieces, starts, places,
-               taps, window, deal, step, direct, groups, panel_width, out_rows, input_room, output_room, per_chunk,
-               chunks):
+               taps, window, deal, step, direct, groups, depth, panel_width, out_rows, input_room, output_room,
+               per_chunk, chunks):
     C, H, W = u_size
     K, height, width = v_size
-    depth, lanes = C // groups, K // groups
+    lanes = K // groups
     panels = -(-lanes // panel_width)
     for chunk in prange(chunks):
         input_at = packed_at[-1] + chunk * per_chunk
