@@ -7,20 +7,27 @@ from kdl.kernels.cpu.launch import device_function, jit, prange
 from kdl.kernels.cpu.math import decay, log
 from kdl.kernels.cpu.softmax_rows import SMALL, log_p
 
-_BLOCK = 256  # columns: of 250 classes in float32 they fill 256 KB, a quarter of a core's L2 cache
+_ELEMENTS = 1 << 16  # of a block: in float32 256 KB, a quarter of a core's L2 cache
+
+
+@device_function
+def _width(x):
+    """The columns of a block: up to 1024, so that what a row costs by itself is little."""
+    return min(max(_ELEMENTS // max(x.shape[1], 1), 64), 1024)
 
 
 @device_function
 def _blocks(x):
-    return x.shape[0] * ((x.shape[2] + _BLOCK - 1) // _BLOCK)
+    return x.shape[0] * ((x.shape[2] + _width(x) - 1) // _width(x))
 
 
 @device_function
 def _block(x, i):
     """Of the i-th block of columns: n, the first column and the one after the last."""
-    blocks = (x.shape[2] + _BLOCK - 1) // _BLOCK
-    first = i % blocks * _BLOCK
-    return i // blocks, first, min(first + _BLOCK, x.shape[2])
+    width = _width(x)
+    blocks = (x.shape[2] + width - 1) // width
+    first = i % blocks * width
+    return i // blocks, first, min(first + width, x.shape[2])
 
 
 @device_function
