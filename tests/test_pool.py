@@ -216,7 +216,7 @@ def test_average_of_many_float32_values_is_accurate(namespace, rng):
     np.testing.assert_allclose(F.adaptive_avg_pool2d(kdl.Tensor(x), 1).array[:, :, 0, 0], mean, rtol=2e-6)
 
 
-@pytest.mark.parametrize("size", [1, 5, 16, 17, 31, 32, 49, 100])
+@pytest.mark.parametrize("size", [1, 5, 16, 17, 31, 32, 49, 100, 1100])
 @pytest.mark.parametrize("odd", [None, np.nan, np.inf, -np.inf])
 def test_whole_planes_have_torch_s_maximum_and_mean(size, odd, namespace, rng):
     x = rng.integers(-3, 4, (40, 3, size)).astype(np.float32)  # with ties
@@ -234,6 +234,28 @@ def test_whole_planes_have_torch_s_maximum_and_mean(size, odd, namespace, rng):
         np.testing.assert_allclose(ours.grad.array, theirs.grad.numpy(), rtol=1e-6)
     at = F.adaptive_max_pool1d(ours, 1, return_indices=True)[1]
     np.testing.assert_array_equal(at.array, TF.adaptive_max_pool1d(theirs, 1, return_indices=True)[1].numpy())
+
+
+@pytest.mark.parametrize("name, size, args", [
+    ("max_pool2d", (7, 7), (7,)), ("max_pool2d", (9, 6), ((4, 3), 3, (2, 1), (2, 1))),
+    ("max_pool3d", (3, 5, 6), (3, 2, 1)), ("avg_pool2d", (7, 7), (7,)), ("avg_pool2d", (9, 6), (4, 3, 2)),
+    ("avg_pool3d", (4, 5, 4), (2,)),
+    ("adaptive_max_pool2d", (9, 8), ((4, 3),)), ("adaptive_avg_pool2d", (9, 8), ((4, 3),)),
+    ("adaptive_max_pool3d", (3, 4, 5), (2,)), ("adaptive_avg_pool3d", (3, 4, 5), ((2, 3, 4),)),
+])
+@pytest.mark.parametrize("channels", [4, 9])
+@pytest.mark.parametrize("odd", [None, np.nan])
+def test_windows_of_many_small_planes(name, size, args, channels, odd, namespace, rng):
+    x = rng.integers(-3, 4, (4, channels, *size)).astype(np.float32)  # with ties
+    if odd is not None:
+        x[rng.random(x.shape) < 0.05] = odd
+    theirs, ours = torch.from_numpy(x.copy()).requires_grad_(), kdl.Tensor(x, requires_grad=True)
+    y, t = getattr(F, name)(ours, *args), getattr(TF, name)(theirs, *args)
+    np.testing.assert_allclose(y.detach().array, t.detach().numpy(), rtol=1e-6, atol=1e-6)
+    gy = rng.standard_normal(y.shape).astype(np.float32)
+    y.backward(kdl.Tensor(gy))
+    t.backward(torch.from_numpy(gy))
+    np.testing.assert_allclose(ours.grad.array, theirs.grad.numpy(), rtol=1e-6, atol=1e-6)
 
 
 # --- unpooling ---

@@ -2,8 +2,8 @@
 
 Channels-last arrays have loops of their own (pool_last.py), as have the windows that halve an image (pool_halving.py).
 Other contiguous arrays are volumes (planes, D, H, W): planes = N C, and D = 1 in 2-D. They go by lines
-(pool_lines.py), or here by windows, output by output: for adaptive pooling, where windows differ, and for planes with
-so few outputs that a line would be short.
+(pool_lines.py), or by windows, output by output: for adaptive pooling, where windows differ, and for planes with so few
+outputs that a line would be short. Windows go by many planes at once (pool_lanes.py) or, in large planes, here.
 """
 from math import prod
 
@@ -17,6 +17,7 @@ from kdl.kernels.cpu.pool_halving import (
     _max_halving_2x2_backward,
     _max_halving_3x3,
 )
+from kdl.kernels.cpu.pool_lanes import LARGEST, _avg_lanes, _avg_lanes_backward, _max_lanes
 from kdl.kernels.cpu.pool_last import (
     _adaptive_max_last_backward,
     _avg_last,
@@ -51,7 +52,8 @@ def max_pool2d_forward(x, y, winner, kernel_size, stride, padding, dilation):
     elif vectors and plan.halves and plan.kernel[2] == 3:
         _max_halving_3x3(*_volumes(x, y, winner), *plan.windows[1:])
     elif prod(plan.outputs) < _SHORT:
-        _max_windows(*_volumes(x, y, winner), *plan.windows, plan.kernel, plan.dilation)
+        loop = _max_lanes if _suits_lanes(x) else _max_windows
+        loop(*_volumes(x, y, winner), *plan.windows, plan.kernel, plan.dilation)
     else:
         _max_lines(*_volumes(x, y, winner), *plan.windows, plan.kernel, plan.padding, plan.dilation, plan.starts,
                    plan.cells)
@@ -88,7 +90,8 @@ def avg_pool2d_forward(x, y, kernel_size, stride, padding, count_include_pad, di
     elif plan.halves and plan.kernel[2] == 2 and plan.fits:
         _avg_halving_2x2(*_volumes(x, y), shares[0][0] * shares[1][0] * shares[2][0])
     elif prod(plan.outputs) < _SHORT:
-        _avg_windows(*_volumes(x, y), *plan.windows, *shares)
+        loop = _avg_lanes if _suits_lanes(x) else _avg_windows
+        loop(*_volumes(x, y), *plan.windows, *shares)
     else:
         _avg_lines(*_volumes(x, y), *plan.windows, *shares, plan.padding, plan.starts, plan.cells)
 
@@ -102,7 +105,8 @@ def avg_pool2d_backward(gy, gx, kernel_size, stride, padding, count_include_pad,
     elif plan.halves and plan.kernel[2] == 2 and plan.fits:
         _avg_halving_2x2_backward(*_volumes(gy, gx), shares[0][0] * shares[1][0] * shares[2][0])
     elif prod(plan.outputs) < _SHORT:
-        _avg_windows_backward(*_volumes(gy, gx), *plan.windows, *shares)
+        loop = _avg_lanes_backward if _suits_lanes(gx) else _avg_windows_backward
+        loop(*_volumes(gy, gx), *plan.windows, *shares)
     else:
         _avg_lines_backward(*_volumes(gy, gx), *plan.windows, *shares, plan.padding, plan.starts, plan.cells)
 
@@ -116,7 +120,8 @@ def adaptive_avg_pool2d_forward(x, y):
     elif x.dtype == np.float32 and prod(plan.outputs) == 1:
         _avg_planes(_planes(x), y.reshape(-1))
     else:
-        _avg_windows(*_volumes(x, y), *plan.windows, *shares)
+        loop = _avg_lanes if _suits_lanes(x) else _avg_windows
+        loop(*_volumes(x, y), *plan.windows, *shares)
 
 
 @widened("gx")
@@ -128,7 +133,8 @@ def adaptive_avg_pool2d_backward(gy, gx):
     elif gx.dtype == np.float32 and prod(plan.outputs) == 1:
         _avg_planes_backward(gy.reshape(-1), _planes(gx))
     else:
-        _avg_windows_backward(*_volumes(gy, gx), *plan.windows, *shares)
+        loop = _avg_lanes_backward if _suits_lanes(gx) else _avg_windows_backward
+        loop(*_volumes(gy, gx), *plan.windows, *shares)
 
 
 @widened("y")
@@ -136,6 +142,8 @@ def adaptive_max_pool2d_forward(x, y, index):
     plan = plan_of(x.shape[2:], y.shape[2:])
     if _are_last(x, y, index):
         _max_last(*_last(x, y, index), *plan.windows, plan.kernel, plan.dilation)
+    elif _suits_lanes(x):
+        _max_lanes(*_volumes(x, y, index), *plan.windows, plan.kernel, plan.dilation)
     elif x.dtype == np.float32 and prod(plan.outputs) == 1 and 0 < prod(plan.size) < _FLOAT_INTEGERS:
         _max_planes(_planes(x), y.reshape(-1), index.reshape(-1))
     else:
@@ -161,6 +169,11 @@ adaptive_max_pool3d_forward, adaptive_max_pool3d_backward = adaptive_max_pool2d_
 def _are_last(*arrays):
     """Whether the arrays are channels-last, and not contiguous too (as with one channel or one pixel)."""
     return not all(a.flags.c_contiguous for a in arrays)
+
+
+def _suits_lanes(x):
+    """Whether there are many planes of float32, and small ones."""
+    return x.dtype == np.float32 and x.shape[0] * x.shape[1] >= LANES and prod(x.shape[2:]) <= LARGEST
 
 
 def _volumes(*arrays):
