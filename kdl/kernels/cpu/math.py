@@ -377,25 +377,24 @@ erf = _ByDtype(_erf_float32, _erf_float64)
 # --- the normal distribution: its tail is e^(-x^2 / 2) times a slow function, a polynomial in (|x| - c) / (|x| + c) ---
 @device_function
 def _scaled_tail_float32(x):
-    """e^(x^2 / 2) erfc(x / sqrt(2)) for 0 <= x < inf."""
-    r = _f4(1) / (x + _f4(4))
-    q = (x - _f4(4)) * r
-    p = _f4(-0.0002639422665) * q + _f4(0.0003587103356)
-    p = p * q + _f4(0.003139845966)
-    p = p * q + _f4(-0.00702510992)
-    p = p * q + _f4(-0.01505054253)
-    p = p * q + _f4(0.1208076629)
-    p = p * q + _f4(-0.3730468829)
-    p = p * q + _f4(0.7742738021)
-    p = p * q + _f4(-1.215793177)
-    p = p * q + _f4(1.510570271)
+    """e^(x^2 / 2) erfc(x / sqrt(2)) for 0 <= x < 13.5, beyond which it is finite (in float64, 40)."""
+    r = _f4(1) / (x + _f4(3))
+    q = _f4(1) - _f4(6) * r
+    p = _f4(-0.0005412689643) * q + _f4(-0.001818061806)
+    p = p * q + _f4(0.002154242713)
+    p = p * q + _f4(0.01385579631)
+    p = p * q + _f4(-0.02095932513)
+    p = p * q + _f4(-0.09451381117)
+    p = p * q + _f4(0.4600385725)
+    p = p * q + _f4(-1.018664479)
+    p = p * q + _f4(1.458167315)
     return p * r
 
 
 @device_function
 def _scaled_tail_float64(x):
     r = 1.0 / (x + 5.0)
-    q = (x - 5.0) * r
+    q = 1.0 - 10.0 * r
     p = 4.050831583266366e-09 * q + 1.4417687308370495e-08
     p = p * q + -2.0453830337487213e-08
     p = p * q + -1.3079078167805135e-07
@@ -428,8 +427,7 @@ def normal(x):
     """The distribution function of the standard normal distribution, and its density."""
     T = type(x)
     e = decay(T(-0.5) * (x * x))
-    t = T(40) if abs(x) > T(40) else abs(x)
-    tail = T(0.5) * e * _scaled_tail(t)
+    tail = T(0.5) * e * _scaled_tail(abs(x))
     return tail if x < T(0) else T(1) - tail, T(0.3989422804014327) * e
 
 
