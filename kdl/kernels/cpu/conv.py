@@ -15,8 +15,10 @@ from kdl.kernels.cpu.cells import backward_pieces, forward_piece
 from kdl.kernels.cpu.explain import tell
 from kdl.kernels.cpu.gemm import linear_backward_b
 from kdl.kernels.cpu.launch import jit, prange, widened
+from kdl.kernels.cpu.layouts import is_pixels
 
 _FEW = 16  # filters times channels of a group up to which rows of outputs pay in any case
+_COPY = 24  # multiply-adds that take as long as bringing a number from pixels to planes
 _WINOGRAD = 32  # channels and as many filters from which Winograd's gradient of the filters pays
 _SERIAL = 1 << 15  # elements below which waking threads takes longer than the loop
 
@@ -93,14 +95,16 @@ def _by_rows(x, w, y, geometry, backward):
     *steps, groups = geometry
     if not rows.fits(w, *steps[::2]) or (backward and max(steps[0]) > 1):
         return False
-    return _few(w, groups) or _rows_pay(len(w) // groups, w.shape[1], _axes(x, w, y, *steps), backward)
+    axes = _axes(x, w, y, *steps)
+    return _few(w, groups) or _rows_pay(len(w) // groups, w.shape[1], axes, backward, not is_pixels(y))
 
 
 @lru_cache(maxsize=256)
-def _rows_pay(filters, channels, axes, backward):
+def _rows_pay(filters, channels, axes, backward, planes):
     lanes, depth = (channels, filters) if backward else (filters, channels)
     pieces = backward_pieces(*axes) if backward else [forward_piece(*axes)]
-    return depth <= _FEW and 3 * rows.cost(lanes, pieces) < 2 * pixels.cost(lanes, pieces)
+    copies = lanes * sum(prod(piece.outputs) for piece in pieces) if planes else 0
+    return depth <= _FEW and 3 * rows.cost(lanes, pieces) < 2 * (pixels.cost(lanes, pieces) + _COPY * copies / depth)
 
 
 def _by_columns(x, w, y, geometry, backward):

@@ -1,7 +1,7 @@
 """Convolution in float32 with few channels per group, depthwise above all: a vector is neighbouring outputs of a row.
 
 v[k, p, q] = b[k] + the sum over c, r, s of w[k, c, r, s] u[c, p stride - padding + r dilation, likewise from q and s].
-A tile is `_ROWS` rows of outputs by one vector. Each row that it meets is loaded once per s, straight from the image
+A tile is some rows of outputs by one vector. Each row that it meets is loaded once per s, straight from the image
 and with 0 in lanes outside, and serves all outputs that need it. The gradient of the filters has tiles of the same
 kind, with a vector of sums per tap; these stay in registers from the first image to the last.
 
@@ -19,7 +19,8 @@ from kdl.kernels.cpu.launch import jit, prange
 from kdl.kernels.cpu.layouts import as_planes, from_planes, is_pixels
 from kdl.kernels.cpu.simd import LANES, index
 
-_ROWS = 4
+_ROWS = 7  # as many sums as multiply-adds are under way; sizes of images are often multiples
+_PRODUCT_ROWS = 4  # beside the sums of 25 taps
 _MOST = 49  # taps, unrolled
 _SUMS = 25  # taps that the gradient of the filters has sums for at a time
 _AHEAD = 1024  # floats: a tile walks along several rows at once, which is more than the machine foresees
@@ -140,15 +141,13 @@ def _sums(typing, R, S, P, Q, u, u_at, channels, height, width, top, left, down,
 
                     for vector, s, served in taps.meet(plane, p, _ROWS, columns):
                         for i, r in served:
-                            at = 2 * i + r % 2
-                            sums[at] = simd.emit_fma(builder, vector, weight(r, s), sums[at])
+                            sums[i] = simd.emit_fma(builder, vector, weight(r, s), sums[i])
                     return sums
 
-                sums = simd.emit_loop(builder, given["channels"], 1, [bias, simd.ZERO] * _ROWS, over_channels)
+                sums = simd.emit_loop(builder, given["channels"], 1, [bias] * _ROWS, over_channels)
                 for i, (row, target, lanes) in enumerate(taps.outputs(given["v"], p, q, _ROWS)):
                     with builder.if_then(builder.icmp_signed("<", row, given["rows"]), likely=True):
-                        total = builder.fadd(*sums[2 * i:2 * i + 2])  # two: a sum of its own waits for itself
-                        simd.emit_store_masked(builder, total, target, lanes)
+                        simd.emit_store_masked(builder, sums[i], target, lanes)
                     simd.emit_prefetch(builder, builder.gep(target, [index(_AHEAD)]), write=True)
                     taps.foresee(given["u"], row, q)
                 return []
@@ -192,10 +191,10 @@ def _products(typing, R, S, P, Q, u, u_at, u_far, height, width, top, left, down
                     return sums
                 return simd.emit_loop(builder, given["outputs"], LANES, sums, over_columns)
 
-            whole = builder.sdiv(given["rows"], index(_ROWS))
-            begun = builder.mul(whole, index(_ROWS))
+            whole = builder.sdiv(given["rows"], index(_PRODUCT_ROWS))
+            begun = builder.mul(whole, index(_PRODUCT_ROWS))
             sums = simd.emit_loop(builder, whole, 1, sums,
-                                  lambda i, sums: tile(builder.mul(i, index(_ROWS)), _ROWS, sums))
+                                  lambda i, sums: tile(builder.mul(i, index(_PRODUCT_ROWS)), _PRODUCT_ROWS, sums))
             return simd.emit_loop(builder, builder.sub(given["rows"], begun), 1, sums,
                                   lambda i, sums: tile(builder.add(begun, i), 1, sums))
 
@@ -255,8 +254,8 @@ def fits(w, stride, dilation):
 
 
 def cost(filters, pieces):
-    """Multiply-adds of whole tiles for one image, with one channel."""
-    return filters * sum(len(p.taps) * -(-p.outputs[1] // _ROWS) * _ROWS * -(-p.outputs[2] // LANES) * LANES
+    """Multiply-adds of whole tiles for one image, with one channel; stride 2 takes twice the loads, and shuffles."""
+    return filters * sum(len(p.taps) * p.deal[2] * -(-p.outputs[1] // _ROWS) * _ROWS * -(-p.outputs[2] // LANES) * LANES
                          for p in pieces)
 
 
