@@ -118,7 +118,7 @@ def _layers(op, input, hx, params, has_biases, num_layers, dropout, train, bidir
         input = outputs[0] if directions == 1 else cat(outputs, -1)
         if dropout > 0 and layer < num_layers - 1:
             input = drop(input, dropout, bool(train))
-    last = [stack(kept) for kept in last]
+    last = [stack(kept) if len(kept) > 1 else kept[0].unsqueeze(0) for kept in last]
     if batch_first and not packed:
         input = input.transpose(0, 1)
     if alone:
