@@ -32,7 +32,7 @@ def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
     normalized_shape: the lengths of those dimensions, which weight and bias also have. Raises TypeError, ValueError.
     """
     shape = _trailing("layer_norm", input, normalized_shape, weight=weight, bias=bias)
-    return LayerNorm(len(shape), eps)(input, weight, bias)
+    return LayerNorm(shape, eps)(input, weight, bias)
 
 
 def rms_norm(input, normalized_shape, weight=None, eps=None):
@@ -41,7 +41,7 @@ def rms_norm(input, normalized_shape, weight=None, eps=None):
     eps is the dtype's distance from 1 to the next number where it is None. Raises TypeError, ValueError.
     """
     shape = _trailing("rms_norm", input, normalized_shape, weight=weight)
-    return RMSNorm(len(shape), types.epsilon(input.dtype) if eps is None else eps)(input, weight, None)
+    return RMSNorm(shape, types.epsilon(input.dtype) if eps is None else eps)(input, weight, None)
 
 
 def group_norm(input, num_groups, weight=None, bias=None, eps=1e-5):
@@ -122,14 +122,15 @@ def normalize(input, p=2.0, dim=1, eps=1e-12):
 def _trailing(op, input, normalized_shape, **parameters):
     """The normalized shape as a tuple, after checking that input ends with it and the parameters have it."""
     floating(op, input=input, **parameters)
-    expect_type(isinstance(normalized_shape, (tuple, list)) and all(isinstance(n, int) for n in normalized_shape), op,
-                "normalized_shape to be ints", normalized_shape=normalized_shape)
+    if not isinstance(normalized_shape, (tuple, list)) or not set(map(type, normalized_shape)) <= {int}:
+        expect_type(False, op, "normalized_shape to be ints", normalized_shape=normalized_shape)
     shape = tuple(normalized_shape)
-    expect(len(shape) > 0 and input.array.shape[-len(shape):] == shape, op,
-           "an input that ends with normalized_shape, of at least one dimension", input=input, normalized_shape=shape)
+    if not shape or input.array.shape[-len(shape):] != shape:
+        expect(False, op, "an input that ends with normalized_shape, of at least one dimension", input=input,
+               normalized_shape=shape)
     for name, values in parameters.items():
-        expect(values is None or values.shape == shape, op, f"{name}.shape == normalized_shape",
-               **{name: values, "normalized_shape": shape})
+        if values is not None and values.array.shape != shape:
+            expect(False, op, f"{name}.shape == normalized_shape", **{name: values, "normalized_shape": shape})
     return shape
 
 
@@ -138,38 +139,32 @@ class LayerNorm(Function):
     """Kernels see x as (rows, cols), the statistics in float32 for halves."""
     centred = True
 
-    def __init__(self, n, eps):
-        self.n, self.eps = n, float(eps)
+    def __init__(self, shape, eps):
+        self.shape, self.cols, self.eps = shape, prod(shape), float(eps)
 
     def forward(self, x, weight, bias):
-        self.x, self.weight = self.k.xp.ascontiguousarray(x), weight
-        rows, statistics = prod(x.shape[:-self.n]), _wide(x.dtype)
         y = self.k.empty(x.shape, x.dtype)
-        self.rstd = self.k.empty(rows, statistics)
-        self.mean = self.k.empty(rows, statistics) if self.centred else None
-        if y.size:
-            self.k.layer_norm_forward(self.rows(x), self.flat(weight), self.flat(bias), self.rows(y), self.mean,
-                                      self.rstd, self.eps)
+        if y.size == 0:
+            self.x, self.statistics = x, _wide(x.dtype)
+            return y
+        weight, bias = None if weight is None else weight.ravel(), None if bias is None else bias.ravel()
+        self.x, self.weight, self.statistics = self.rows(x), weight, _wide(x.dtype)
+        self.rstd = self.k.empty(len(self.x), self.statistics)
+        self.mean = self.k.empty(len(self.x), self.statistics) if self.centred else None
+        self.k.layer_norm_forward(self.x, weight, bias, self.rows(y), self.mean, self.rstd, self.eps)
         return y
 
     def backward(self, gy, wanted):
-        x = self.x
-        gx = self.k.empty(x.shape, x.dtype) if wanted[0] else None
-        shape = x.shape[-self.n:]
-        gw, gb = [self.k.zeros(prod(shape), self.rstd.dtype) if want else None for want in wanted[1:]]
-        if x.size:
-            self.k.layer_norm_backward(self.rows(x), self.rows(gy), self.flat(self.weight), self.mean, self.rstd,
+        gx = self.k.empty(gy.shape, gy.dtype) if wanted[0] else None
+        gw, gb = [self.k.zeros(self.cols, self.statistics) if want else None for want in wanted[1:]]
+        if gy.size:
+            self.k.layer_norm_backward(self.x, self.rows(gy), self.weight, self.mean, self.rstd,
                                        None if gx is None else self.rows(gx), gw, gb)
-        return gx, *[g if g is None else g.astype(x.dtype, copy=False).reshape(shape) for g in (gw, gb)]
+        return gx, *[g if g is None else g.astype(gy.dtype, copy=False).reshape(self.shape) for g in (gw, gb)]
 
     def rows(self, array):
-        """(rows, cols)."""
-        cols = prod(array.shape[-self.n:])
-        return self.k.xp.ascontiguousarray(array).reshape(prod(array.shape[:-self.n]), cols)
-
-    def flat(self, values):
-        """A parameter as one dimension."""
-        return None if values is None else self.k.xp.ascontiguousarray(values).reshape(-1)
+        """(rows, cols), of an array with elements."""
+        return self.k.xp.ascontiguousarray(array).reshape(-1, self.cols)
 
 
 class RMSNorm(LayerNorm):

@@ -5,10 +5,10 @@ op("layer_norm", case(normal(4, 6), (6,), positive(6), normal(6)), case(normal(2
    case(normal(3, 1), (1,), normal(1), eps=0.1),
    case(normal(2, 3, 2, 2), (3, 2, 2), positive(3, 2, 2), normal(3, 2, 2)), case(normal(0, 4), (4,), normal(4)),
    case(uniform(50, 51, 4, 33), (33,), positive(33), normal(33)), case(normal(2, 0), (0,)),
-   case(normal(70, 5), (5,), positive(5), normal(5)))
+   case(normal(70, 5), (5,), positive(5), normal(5)), case(normal(3, 150), (150,), positive(150), normal(150)))
 op("rms_norm", case(normal(4, 6), (6,), positive(6)), case(normal(2, 3, 4), [3, 4], normal(3, 4), 0.1),
    case(normal(2, 3, 4), (4,)), case(normal(5), (5,), eps=1e-3), case(normal(0, 4), (4,), normal(4)),
-   case(normal(70, 5), (5,), positive(5)))
+   case(normal(70, 5), (5,), positive(5)), case(normal(3, 150), (150,), positive(150)))
 op("group_norm", case(normal(3, 6), 2, positive(6), normal(6)), case(normal(2, 6, 5), 3, positive(6), normal(6)),
    case(normal(2, 4, 3, 5), 1, normal(4), normal(4)), case(normal(2, 4, 3, 5), 4, positive(4), None, 0.1),
    case(normal(2, 4, 2, 3, 2), 2), case(normal(0, 4, 3), 2, normal(4), normal(4)))

@@ -12,7 +12,7 @@ forward carries the remainder along, and backward finds it again: it is the mean
 import numpy as np
 from numba import get_num_threads
 
-from kdl.kernels.cpu.launch import device_function, jit, prange, widened
+from kdl.kernels.cpu.launch import NOTHING, device_function, jit, prange, widened
 from kdl.kernels.cpu.simd import (
     LANES,
     begin,
@@ -34,14 +34,13 @@ _CHUNK = 1 << 14  # elements of a chunk of rows, at least
 _CHUNKS = 64  # at most
 _ROWS = 4  # rows in a go down a vector of columns
 _BLOCK = 1 << 20  # elements of a block of channels
-_NONE = {np.dtype(dtype): np.empty(0, dtype) for dtype in (np.float32, np.float64)}  # for arrays that are not there
 
 
 # --- kernels ---
 @widened("y")
 def batch_norm_forward_training(x, weight, bias, y, mean, rstd, running_mean, running_var, momentum, eps):
     """Also updates running_mean and running_var in place, which may be None, as weight and bias may."""
-    none = _NONE[mean.dtype]
+    none = NOTHING[mean.dtype]
     loop, width = _loop_of(x, _train_runs, _train_columns)
     loop(x, none if weight is None else weight, none if bias is None else bias, y, mean, rstd,
          none if running_mean is None else running_mean, none if running_var is None else running_var, momentum, eps,
@@ -51,7 +50,7 @@ def batch_norm_forward_training(x, weight, bias, y, mean, rstd, running_mean, ru
 @widened("y")
 def batch_norm_forward_inference(x, weight, bias, running_mean, running_var, y, eps):
     """weight and bias may be None."""
-    none = _NONE[running_mean.dtype]
+    none = NOTHING[running_mean.dtype]
     loop, width = _loop_of(x, _infer_runs, _infer_columns)
     loop(x, none if weight is None else weight, none if bias is None else bias, running_mean, running_var, y, eps,
          width)
@@ -71,7 +70,7 @@ def batch_norm_backward_inference(x, gy, weight, running_mean, running_var, gx, 
 
 def _backward(x, gy, weight, mean, spread, gx, gw, gb, training, eps):
     """`spread` is rstd in training and the variance in inference."""
-    none = _NONE[mean.dtype]
+    none = NOTHING[mean.dtype]
     loop, width = _loop_of(x, _backward_runs, _backward_columns, not training)
     loop(x, gy, none if weight is None else weight, mean, spread, none.reshape(0, 0, 0) if gx is None else gx,
          none if gw is None else gw, none if gb is None else gb, training, eps, width)

@@ -6,7 +6,23 @@ on the number of threads.
 """
 import numpy as np
 
-from kdl.kernels.cpu.launch import device_function, jit, prange, widened
+from kdl.kernels.cpu.launch import NOTHING, device_function, jit, prange, widened
+from kdl.kernels.cpu.simd import (
+    LANES,
+    begin,
+    broadcast,
+    first,
+    fma,
+    load,
+    load_masked,
+    load_part,
+    prefetch,
+    select,
+    store,
+    store_masked,
+    store_part,
+    total,
+)
 
 _SMALL = 1 << 14  # elements below which waking threads takes longer than the loop
 
@@ -14,19 +30,24 @@ _SMALL = 1 << 14  # elements below which waking threads takes longer than the lo
 @widened("y")
 def layer_norm_forward(x, weight, bias, y, mean, rstd, eps):
     """With mean None it is RMS normalisation: nothing is subtracted."""
-    _layer_rows(x, _or_empty(weight, x), _or_empty(bias, x), y, _or_empty(mean, rstd), rstd, eps)
+    none = NOTHING[rstd.dtype]
+    _layer_rows(x, none if weight is None else weight, none if bias is None else bias, y,
+                none if mean is None else mean, rstd, eps)
 
 
 @widened("gx")
 def layer_norm_backward(x, gy, weight, mean, rstd, gx, gw, gb):
     """gx, gw and gb may be None where nobody asks for them."""
-    _layer_backward_rows(x, gy, _or_empty(weight, x), _or_empty(mean, rstd), rstd,
-                         np.empty((0, 0), x.dtype) if gx is None else gx, _or_empty(gw, rstd), _or_empty(gb, rstd))
+    none = NOTHING[rstd.dtype]
+    _layer_backward_rows(x, gy, none if weight is None else weight, none if mean is None else mean, rstd,
+                         none.reshape(0, 0) if gx is None else gx, none if gw is None else gw,
+                         none if gb is None else gb)
 
 
 @widened("y")
 def group_norm_forward(x, weight, bias, y, mean, rstd, eps):
-    _group_rows(x, _or_empty(weight, x), _or_empty(bias, x), y, mean, rstd, eps)
+    none = NOTHING[rstd.dtype]
+    _group_rows(x, none if weight is None else weight, none if bias is None else bias, y, mean, rstd, eps)
 
 
 @widened("gx")
@@ -34,76 +55,106 @@ def group_norm_backward(x, gy, weight, mean, rstd, gx, gw, gb):
     """gx, gw and gb may be None where nobody asks for them."""
     channels = 0 if gw is None and gb is None else x.shape[1] * x.shape[2]
     sums = np.zeros((2, len(x) if channels else 0, channels), rstd.dtype)  # per example, of gy xh and gy
-    _group_backward_rows(x, gy, _or_empty(weight, x), mean, rstd, np.empty((0, 0, 0, 0), x.dtype) if gx is None else gx,
-                         sums[0], sums[1])
-    for g, total in ((gw, sums[0]), (gb, sums[1])):
+    none = NOTHING[rstd.dtype]
+    _group_backward_rows(x, gy, none if weight is None else weight, mean, rstd,
+                         none.reshape(0, 0, 0, 0) if gx is None else gx, sums[0], sums[1])
+    for g, parts in ((gw, sums[0]), (gb, sums[1])):
         if g is not None:
-            np.sum(total, axis=0, out=g)
+            np.sum(parts, axis=0, out=g)
 
 
-def _or_empty(array, like):
-    """What is not there as an array without elements, so that the loops need one compilation."""
-    return np.empty(0, like.dtype) if array is None else array
+# --- a row of `cols` elements, which stays in the first cache from one pass to the next ---
+@device_function
+def _sum(x, at, cols, zero):
+    a, b, c, d, fours = zero, zero, zero, zero, cols // (4 * LANES) * (4 * LANES)
+    for j in range(at, at + fours, 4 * LANES):
+        a, b = a + load(x, j), b + load(x, j + LANES)
+        c, d = c + load(x, j + 2 * LANES), d + load(x, j + 3 * LANES)
+    for j in range(fours, cols, LANES):
+        a = a + load_part(x, at + j, cols - j)
+    return total((a + b) + (c + d))
+
+
+@device_function
+def _sum_of_squares(x, at, cols, mean, zero):
+    """Of x - mean."""
+    a, b, c, d, fours = zero, zero, zero, zero, cols // (4 * LANES) * (4 * LANES)
+    for j in range(at, at + fours, 4 * LANES):
+        e, f, g, h = load(x, j), load(x, j + LANES), load(x, j + 2 * LANES), load(x, j + 3 * LANES)
+        e, f, g, h = e - mean, f - mean, g - mean, h - mean
+        a, b, c, d = fma(e, e, a), fma(f, f, b), fma(g, g, c), fma(h, h, d)
+    for j in range(fours, cols, LANES):
+        e = select(first(cols - j), load_part(x, at + j, cols - j) - mean, zero)
+        a = fma(e, e, a)
+    return total((a + b) + (c + d))
+
+
+@device_function
+def _products(x, gy, at, j, count, mean, rstd, weight, gw, gb, sums, along):
+    """At column j: adds to the gradients of weight and bias, and to the sums of g and g (x - mean)."""
+    g = load_part(gy, at + j, count)
+    share = g * (load_part(x, at + j, count) - mean)
+    w = load_part(weight, j, count)
+    store_part(gw, j, fma(share, rstd, load_part(gw, j, count)), count)
+    store_part(gb, j, load_part(gb, j, count) + g, count)
+    return fma(g, w, sums), fma(share, w, along)
 
 
 # --- layers ---
-@jit(reassociate=True, serial_below=_SMALL)
+@jit(serial_below=_SMALL)
 def _layer_rows(x, weight, bias, y, mean, rstd, eps):
     T = x.dtype.type
     rows, cols = x.shape
+    weight = weight if weight.size else np.ones(cols, x.dtype)
+    bias = bias if bias.size else np.zeros(cols, x.dtype)
     for i in prange(rows):
+        source, target, w, b, at, zero = begin(x), begin(y), begin(weight), begin(bias), i * cols, broadcast(T(0))
         m = T(0)
         if mean.size:
-            for j in range(cols):
-                m += x[i, j]
-            m /= T(cols)
+            m = _sum(source, at, cols, zero) / T(cols)
             mean[i] = m
-        square = T(0)
-        for j in range(cols):
-            square += (x[i, j] - m) * (x[i, j] - m)
-        r = T(1) / np.sqrt(square / T(cols) + T(eps))
+        r = T(1) / np.sqrt(_sum_of_squares(source, at, cols, broadcast(m), zero) / T(cols) + T(eps))
         rstd[i] = r
-        if weight.size and bias.size:
-            for j in range(cols):
-                y[i, j] = (x[i, j] - m) * r * weight[j] + bias[j]
-        elif weight.size:
-            for j in range(cols):
-                y[i, j] = (x[i, j] - m) * r * weight[j]
-        else:
-            for j in range(cols):
-                y[i, j] = (x[i, j] - m) * r
-            if bias.size:
-                for j in range(cols):
-                    y[i, j] += bias[j]
+        m, r, whole = broadcast(m), broadcast(r), cols // LANES * LANES
+        for j in range(0, whole, LANES):
+            prefetch(source, at + cols + j)
+            prefetch(target, at + cols + j)
+            store(target, at + j, fma((load(source, at + j) - m) * r, load(w, j), load(b, j)))
+        if whole < cols:
+            here = first(cols - whole)
+            v = (load_masked(source, at + whole, here) - m) * r
+            store_masked(target, at + whole, fma(v, load_masked(w, whole, here), load_masked(b, whole, here)), here)
 
 
-@jit(reassociate=True, serial_below=_SMALL)
+@jit(serial_below=_SMALL)
 def _layer_backward_rows(x, gy, weight, mean, rstd, gx, gw, gb):
     T = x.dtype.type
     rows, cols = x.shape
+    weight = weight if weight.size else np.ones(cols, x.dtype)
     blocks = min(16, rows // 16 + 1)
-    sums_w, sums_b = np.zeros((blocks, gw.size), x.dtype), np.zeros((blocks, gb.size), x.dtype)
+    sums_w, sums_b = np.zeros((blocks, cols), x.dtype), np.zeros((blocks, cols), x.dtype)
     for block in prange(blocks):
+        source, grad, target, w, zero = begin(x), begin(gy), begin(gx), begin(weight), broadcast(T(0))
+        added_w, added_b = begin(sums_w[block]), begin(sums_b[block])
         for i in range(rows * block // blocks, rows * (block + 1) // blocks):
-            m = mean[i] if mean.size else T(0)
-            r = rstd[i]
+            at, r = i * cols, rstd[i]
+            m, wide = broadcast(mean[i] if mean.size else T(0)), broadcast(r)
+            a, b, c, d, pairs = zero, zero, zero, zero, cols // (2 * LANES) * (2 * LANES)
+            for j in range(0, pairs, 2 * LANES):
+                a, b = _products(source, grad, at, j, LANES, m, wide, w, added_w, added_b, a, b)
+                c, d = _products(source, grad, at, j + LANES, LANES, m, wide, w, added_w, added_b, c, d)
+            for j in range(pairs, cols, LANES):
+                a, b = _products(source, grad, at, j, cols - j, m, wide, w, added_w, added_b, a, b)
             if gx.size:
-                total, along = T(0), T(0)
-                for j in range(cols):
-                    g = gy[i, j] * weight[j] if weight.size else gy[i, j]
-                    total += g
-                    along += g * (x[i, j] - m)
-                total = total / T(cols) if mean.size else T(0)
-                along *= r * r / T(cols)
-                for j in range(cols):
-                    g = gy[i, j] * weight[j] if weight.size else gy[i, j]
-                    gx[i, j] = r * (g - total - (x[i, j] - m) * along)
-            if gw.size:
-                for j in range(cols):
-                    sums_w[block, j] += gy[i, j] * (x[i, j] - m) * r
-            if gb.size:
-                for j in range(cols):
-                    sums_b[block, j] += gy[i, j]
+                offset = broadcast(total(a + c) / T(cols) * r if mean.size else T(0))
+                slope = broadcast(total(b + d) / T(cols) * r * r * r)
+                for j in range(0, cols, LANES):
+                    prefetch(source, at + cols + j)
+                    prefetch(grad, at + cols + j)
+                    prefetch(target, at + cols + j)
+                    g = load_part(grad, at + j, cols - j) * load_part(w, j, cols - j)
+                    lean = fma(load_part(source, at + j, cols - j) - m, slope, offset)
+                    store_part(target, at + j, g * wide - lean, cols - j)
     _add_blocks(sums_w, gw)
     _add_blocks(sums_b, gb)
 
