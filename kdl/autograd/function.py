@@ -13,6 +13,7 @@ from kdl import kernels
 from kdl.autograd.autocast import active, cast_inputs
 from kdl.autograd.mode import current, no_grad
 from kdl.autograd.quiet import IGNORED, reset_errors, set_errors
+from kdl.kernels import of_host
 from kdl.tensor import Handle, Tensor
 from kdl.types import FLOATS
 
@@ -36,21 +37,24 @@ class Function:
     def __call__(self, *inputs):
         if active:
             inputs = cast_inputs(self, inputs)
-        arrays, needs, host = [], [], True
+        arrays, host, recorded = [], True, False
         for x in inputs:
             if isinstance(x, Tensor):
                 array = x.array
                 if type(array) is not ndarray:
                     host = False
-                arrays.append(array)
-                needs.append(x._requires_grad)
+                if x._requires_grad:
+                    recorded = True
             else:
-                host = host and type(x) in _PLAIN
-                arrays.append(x)
-                needs.append(False)
-        self.k = kernels.of_host() if host else kernels.of(*arrays)
-        recorded = current.enabled and True in needs
-        self.needs_input_grad = tuple(needs) if recorded else (False,) * len(needs)
+                array = x
+                if type(x) not in _PLAIN:
+                    host = False
+            arrays.append(array)
+        self.k = of_host() if host else kernels.of(*arrays)
+        if recorded and current.enabled:
+            self.needs_input_grad = tuple([isinstance(x, Tensor) and x._requires_grad for x in inputs])
+        else:
+            recorded, self.needs_input_grad = False, (False,) * len(arrays)
         before = set_errors(IGNORED)
         try:
             result = self.forward(*arrays)

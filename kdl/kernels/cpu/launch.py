@@ -77,7 +77,7 @@ def widened(*outputs):
         @wraps(kernel)
         def launch(*args):
             for a in args:
-                if type(a) is ndarray and a.dtype.itemsize == 2:
+                if type(a) is ndarray and a.itemsize == 2:
                     break
             else:
                 return kernel(*args)
