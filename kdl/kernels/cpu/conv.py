@@ -1,7 +1,7 @@
 """Convolution on the CPU, in two or three dimensions. The maths stands in kdl/ops/conv.py.
 
-In float32 a filter of 3 x 3 goes Winograd's way where it pays, and the others over tiles of pixels, or with few
-channels and filters over rows of outputs; volumes go over tiles of lines, and float64 over columns. Winograd's
+In float32 a filter of 3 x 3 goes Winograd's way where it pays, and the others over rows of outputs or, with more
+channels and strides, over tiles of pixels; volumes go over tiles of lines, and float64 over columns. Winograd's
 F(2 x 2) is as exact as sums of products, and F(4 x 4) as PyTorch's gradient of the filters; forward, and for the
 gradient of the input, F(4 x 4) waits until `tf32` says that speed goes before exactness.
 """
@@ -18,8 +18,6 @@ from kdl.kernels.cpu.launch import jit, prange, widened
 from kdl.kernels.cpu.layouts import is_pixels
 
 _FEW = 16  # filters times channels of a group up to which rows of outputs pay in any case
-_COPY = 24  # multiply-adds that take as long as bringing a number from pixels to planes
-_WINOGRAD = 32  # channels and as many filters from which Winograd's gradient of the filters pays
 _SERIAL = 1 << 15  # elements below which waking threads takes longer than the loop
 
 
@@ -27,15 +25,15 @@ _SERIAL = 1 << 15  # elements below which waking threads takes longer than the l
 @widened("y")
 def conv2d_forward(x, w, b, y, stride, padding, dilation, groups, tf32):
     geometry = stride, padding, dilation, groups
-    if _by_rows(x, w, y, geometry, backward=False):
+    if side := winograd.outputs_side(y.shape[2:], w, len(x), geometry, exact=not tf32):
+        tell("conv2d_forward", x, w, f"Winograd, {side} x {side} outputs at a time")
+        winograd.correlate(x, w, b, y, padding, False, side)
+    elif _by_rows(x, w, y, geometry, backward=False):
         tell("conv2d_forward", x, w, "rows of outputs")
         rows.correlate(x, w, b, y, *geometry)
     elif _by_columns(x, w, y, geometry, backward=False):
         tell("conv2d_forward", x, w, "lines of outputs, or columns and BLAS")
         columns.forward(x, w, b, y, *geometry)
-    elif side := winograd.outputs_side(y.shape[2:], w, len(x), geometry, exact=not tf32):
-        tell("conv2d_forward", x, w, f"Winograd, {side} x {side} outputs at a time")
-        winograd.correlate(x, w, b, y, padding, False, side)
     else:
         tell("conv2d_forward", x, w, "direct, tiles of outputs by filters")
         pixels.correlate(x, w, b, y, _axes(x, w, y, stride, padding, dilation), groups, backward=False)
@@ -44,15 +42,15 @@ def conv2d_forward(x, w, b, y, stride, padding, dilation, groups, tf32):
 @widened("gx")
 def conv2d_backward_x(gy, w, gx, stride, padding, dilation, groups, tf32):
     geometry = stride, padding, dilation, groups
-    if _by_rows(gx, w, gy, geometry, backward=True):
+    if side := winograd.outputs_side(gx.shape[2:], w, len(gx), geometry, exact=not tf32):
+        tell("conv2d_backward_x", gy, w, f"Winograd, {side} x {side} outputs at a time")
+        winograd.correlate(gy, w, None, gx, padding, True, side)
+    elif _by_rows(gx, w, gy, geometry, backward=True):
         tell("conv2d_backward_x", gy, w, "rows of outputs")
         rows.backward_x(gy, w, gx, padding, dilation, groups)
     elif _by_columns(gx, w, gy, geometry, backward=True):
         tell("conv2d_backward_x", gy, w, "lines of outputs, or columns and BLAS")
         columns.backward_x(gy, w, gx, *geometry)
-    elif side := winograd.outputs_side(gx.shape[2:], w, len(gx), geometry, exact=not tf32):
-        tell("conv2d_backward_x", gy, w, f"Winograd, {side} x {side} outputs at a time")
-        winograd.correlate(gy, w, None, gx, padding, True, side)
     else:
         tell("conv2d_backward_x", gy, w, "direct, tiles of outputs by channels")
         pixels.correlate(gy, w, None, gx, _axes(gx, w, gy, stride, padding, dilation), groups, backward=True)
@@ -67,7 +65,7 @@ def conv2d_backward_w(x, gy, gw, stride, padding, dilation, groups, tf32):
     elif _by_columns_w(gw, gy, groups):
         tell("conv2d_backward_w", x, gy, "lines of outputs, or columns and BLAS")
         columns.backward_w(x, gy, gw, *geometry)
-    elif side := winograd.outputs_side(gy.shape[2:], gw, len(x), geometry, exact=False, channels=_WINOGRAD):
+    elif side := winograd.outputs_side(gy.shape[2:], gw, len(x), geometry, exact=False):
         tell("conv2d_backward_w", x, gy, f"Winograd, {side} x {side} outputs at a time")
         winograd.backward_w(x, gy, gw, padding, side)
     else:
@@ -91,35 +89,39 @@ def _few(w, groups):
 
 
 def _by_rows(x, w, y, geometry, backward):
-    """Whether rows.py has it, as it has all with few channels and filters; beyond, where pixels would be in vain."""
+    """Whether rows.py has it: all with few channels and filters, and of planes what costs less than tiles of pixels."""
     *steps, groups = geometry
     if not rows.fits(w, *steps[::2]) or (backward and max(steps[0]) > 1):
         return False
-    axes = _axes(x, w, y, *steps)
-    return _few(w, groups) or _rows_pay(len(w) // groups, w.shape[1], axes, backward, not is_pixels(y))
+    return _few(w, groups) or (not is_pixels(x if backward else y)
+                               and _rows_pay(*_sizes(w, groups, backward), _axes(x, w, y, *steps), backward))
 
 
 @lru_cache(maxsize=256)
-def _rows_pay(filters, channels, axes, backward, planes):
-    lanes, depth = (channels, filters) if backward else (filters, channels)
+def _rows_pay(lanes, depth, axes, backward):
     pieces = backward_pieces(*axes) if backward else [forward_piece(*axes)]
-    copies = lanes * sum(prod(piece.outputs) for piece in pieces) if planes else 0
-    return depth <= _FEW and 3 * rows.cost(lanes, pieces) < 2 * (pixels.cost(lanes, pieces) + _COPY * copies / depth)
+    return rows.cost(lanes, depth, axes[1][1], pieces) < pixels.cost(lanes, depth, pieces)
 
 
 def _by_columns(x, w, y, geometry, backward):
     """Whether columns.py has it: by tiles of lines where these multiply less in vain than tiles of pixels."""
     *steps, groups = geometry
-    height = w.shape[1] if backward else len(w) // groups
-    if x.ndim > 4 or x.dtype != np.float32 or not columns.by_lines(w, height):
+    lanes, depth = _sizes(w, groups, backward)
+    if x.ndim > 4 or x.dtype != np.float32 or not columns.by_lines(w, lanes):
         return x.ndim > 4 or x.dtype != np.float32 or _few(w, groups)
-    return _lines_pay(height, _axes(x, w, y, *steps), backward)
+    return _lines_pay(lanes, depth, _axes(x, w, y, *steps), backward)
 
 
 @lru_cache(maxsize=256)
-def _lines_pay(height, axes, backward):
+def _lines_pay(lanes, depth, axes, backward):
     pieces = backward_pieces(*axes) if backward else [forward_piece(*axes)]
-    return 10 * lines.cost(height, pieces) < 9 * pixels.cost(height, pieces)
+    return 10 * lines.cost(lanes, pieces) < 9 * pixels.cost(lanes, depth, pieces)
+
+
+def _sizes(w, groups, backward):
+    """A group's channels of the result, and those that are summed over."""
+    filters, channels = len(w) // groups, w.shape[1]
+    return (channels, filters) if backward else (filters, channels)
 
 
 def _by_columns_w(gw, gy, groups):

@@ -18,9 +18,11 @@ from kdl.kernels.cpu.cells import backward_pieces, forward_piece
 from kdl.kernels.cpu.launch import jit, prange
 from kdl.kernels.cpu.layouts import filters_to_pixels, flat, image_to_pixels, is_pixels, pack_filters, pixels_to_planes
 from kdl.kernels.cpu.scratch import room
+from kdl.kernels.cpu.simd import LANES
 from kdl.kernels.cpu.tiles import ROWS, panel_strip, width_for
 
 _INPUT = 1 << 17  # floats of a task's input
+_COPY = 24  # multiply-adds that take as long as bringing a number from pixels to planes
 _FILTERS = 1 << 13  # floats of a panel's filters that are met at a time: they stay in the L1 cache
 
 
@@ -95,10 +97,15 @@ def _geometry(u_shape, v_shape, axes, backward, groups, u_is_pixels, threads):
     return _Geometry(u_shape, v_shape, pieces, groups, u_is_pixels, threads)
 
 
-def cost(lanes, pieces):
-    """Multiply-adds of whole tiles for one image, with one channel."""
+def cost(lanes, depth, pieces):
+    """What one image takes per channel summed over: multiply-adds of whole tiles, and bringing outputs to planes.
+
+    In a tile of one vector every multiply-add waits for a load.
+    """
     width = width_for(lanes)
-    return -(-lanes // width) * width * sum(len(p.taps) * prod(p.outputs) for p in pieces)
+    outputs = sum(prod(p.outputs) for p in pieces)
+    sums = -(-lanes // width) * width * sum(len(p.taps) * prod(p.outputs) for p in pieces)
+    return sums * (7 if width == LANES else 5) // 5 + _COPY * lanes * outputs // depth
 
 
 def correlate(u, w, b, v, axes, groups, backward):

@@ -1,9 +1,9 @@
 """Convolution in float32 with few channels per group, depthwise above all: a vector is neighbouring outputs of a row.
 
 v[k, p, q] = b[k] + the sum over c, r, s of w[k, c, r, s] u[c, p stride - padding + r dilation, likewise from q and s].
-A tile is some rows of outputs by one vector. Each row that it meets is loaded once per s, straight from the image
-and with 0 in lanes outside, and serves all outputs that need it. The gradient of the filters has tiles of the same
-kind, with a vector of sums per tap; these stay in registers from the first image to the last.
+A tile is some filters by some rows of outputs by one vector. Each row that it meets is loaded once per s, straight from
+the image and with 0 in lanes outside, and serves all outputs that need it. The gradient of the filters has tiles of the
+same kind, with a vector of sums per tap; these stay in registers from the first image to the last.
 
 Filters of one size and stride have a kernel of their own, in which the taps are unrolled.
 """
@@ -19,10 +19,13 @@ from kdl.kernels.cpu.launch import jit, prange
 from kdl.kernels.cpu.layouts import as_planes, from_planes, is_pixels
 from kdl.kernels.cpu.simd import LANES, index
 
-_ROWS = 7  # as many sums as multiply-adds are under way; sizes of images are often multiples
+# By filters of a tile, its rows of outputs: as many sums at least as multiply-adds are under way
+_TILES = {4: 3, 3: 4, 2: 5, 1: 7} if simd.REGISTERS == 32 else {1: 7}
+_WEIGHTS = 14  # that a tile has of each s: beside the sums they stay in registers
 _PRODUCT_ROWS = 4  # beside the sums of 25 taps
 _MOST = 49  # taps, unrolled
 _SUMS = 25  # taps that the gradient of the filters has sums for at a time
+_BEGIN = 18  # multiply-adds that take as long as the rest of an output
 _AHEAD = 1024  # floats: a tile walks along several rows at once, which is more than the machine foresees
 
 
@@ -110,20 +113,21 @@ def _given(context, builder, signature, args, names):
 
 
 @intrinsic
-def _sums(typing, R, S, P, Q, u, u_at, channels, height, width, top, left, down, across, w, w_at, b, b_at, v, v_at,
-          pitch, rows, outputs, zeros, zeros_at):
-    """v[p pitch + q] = b + the sum over channels c, r, s of w[c, r, s] u[c, top + p stride + r down, likewise].
+def _sums(typing, F, T, R, S, P, Q, u, u_at, channels, height, width, top, left, down, across, w, w_at, b, b_at, v,
+          v_at, v_far, pitch, rows, outputs, zeros, zeros_at):
+    """v[f, p pitch + q] = b[f] + the sum over c, r, s of w[f, c, r, s] u[c, top + p stride + r down, likewise].
 
-    R, S and the two strides P and Q are the lengths of tuples.
+    F filters and T rows of a tile, R, S and the two strides P and Q are the lengths of tuples.
     """
-    names = ("R", "S", "P", "Q", "u", "u_at", "channels", "height", "width", "top", "left", "down", "across", "w",
-             "w_at", "b", "b_at", "v", "v_at", "pitch", "rows", "outputs", "zeros", "zeros_at")
+    names = ("F", "T", "R", "S", "P", "Q", "u", "u_at", "channels", "height", "width", "top", "left", "down", "across",
+             "w", "w_at", "b", "b_at", "v", "v_at", "v_far", "pitch", "rows", "outputs", "zeros", "zeros_at")
 
     def generate(context, builder, signature, args):
         given = _given(context, builder, signature, args, names)
         taps = _Taps(builder, given)
-        bias = simd.emit_broadcast(builder, builder.load(given["b"]))
-        far = builder.mul(given["height"], given["width"])
+        filters, rows, size = range(len(F)), len(T), taps.R * taps.S
+        biases = [simd.emit_broadcast(builder, builder.load(builder.gep(given["b"], [index(f)]))) for f in filters]
+        far, filter_far = builder.mul(given["height"], given["width"]), builder.mul(given["channels"], index(size))
 
         def over_rows(p, _):
             def over_columns(q, _):
@@ -132,31 +136,38 @@ def _sums(typing, R, S, P, Q, u, u_at, channels, height, width, top, left, down,
                 def over_channels(c, sums):
                     sums = list(sums)
                     plane = builder.gep(given["u"], [builder.mul(c, far)])
-                    filter_at = builder.gep(given["w"], [builder.mul(c, index(taps.R * taps.S))])
+                    filters_at = [builder.add(builder.mul(filter_far, index(f)), builder.mul(c, index(size)))
+                                  for f in filters]
 
                     @cache
-                    def weight(r, s):  # loaded when first met, since the registers do not hold all
-                        at = builder.gep(filter_at, [index(r * taps.S + s)])
-                        return simd.emit_broadcast(builder, builder.load(at))
+                    def weight(f, r, s):  # loaded when first met, since the registers do not hold all
+                        at = builder.add(filters_at[f], index(r * taps.S + s))
+                        return simd.emit_broadcast(builder, builder.load(builder.gep(given["w"], [at])))
 
-                    for vector, s, served in taps.meet(plane, p, _ROWS, columns):
+                    for vector, s, served in taps.meet(plane, p, rows, columns):
                         for i, r in served:
-                            sums[i] = simd.emit_fma(builder, vector, weight(r, s), sums[i])
+                            for f in filters:
+                                at = f * rows + i
+                                sums[at] = simd.emit_fma(builder, vector, weight(f, r, s), sums[at])
                     return sums
 
-                sums = simd.emit_loop(builder, given["channels"], 1, [bias] * _ROWS, over_channels)
-                for i, (row, target, lanes) in enumerate(taps.outputs(given["v"], p, q, _ROWS)):
-                    with builder.if_then(builder.icmp_signed("<", row, given["rows"]), likely=True):
-                        simd.emit_store_masked(builder, sums[i], target, lanes)
-                    simd.emit_prefetch(builder, builder.gep(target, [index(_AHEAD)]), write=True)
-                    taps.foresee(given["u"], row, q)
+                sums = [bias for bias in biases for _ in range(rows)]
+                sums = simd.emit_loop(builder, given["channels"], 1, sums, over_channels)
+                for f in filters:
+                    out = builder.gep(given["v"], [builder.mul(given["v_far"], index(f))])
+                    for i, (row, target, lanes) in enumerate(taps.outputs(out, p, q, rows)):
+                        with builder.if_then(builder.icmp_signed("<", row, given["rows"]), likely=True):
+                            simd.emit_store_masked(builder, sums[f * rows + i], target, lanes)
+                        simd.emit_prefetch(builder, builder.gep(target, [index(_AHEAD)]), write=True)
+                        if f == 0:
+                            taps.foresee(given["u"], row, q)
                 return []
             return simd.emit_loop(builder, given["outputs"], LANES, [], over_columns)
-        simd.emit_loop(builder, given["rows"], _ROWS, [], over_rows)
+        simd.emit_loop(builder, given["rows"], len(T), [], over_rows)
         return context.get_dummy_value()
 
     n = types.intp
-    return types.void(R, S, P, Q, u, n, n, n, n, n, n, n, n, w, n, b, n, v, n, n, n, n, zeros, n), generate
+    return types.void(F, T, R, S, P, Q, u, n, n, n, n, n, n, n, n, w, n, b, n, v, n, n, n, n, n, zeros, n), generate
 
 
 @intrinsic
@@ -209,17 +220,18 @@ def _products(typing, R, S, P, Q, u, u_at, u_far, height, width, top, left, down
 
 # --- kernels, for contiguous images ---
 @jit
-def _correlate(u, u_shape, R, S, down, across, w, b, v, v_shape, groups, padding, dilation, zeros):
+def _correlate(u, u_shape, F, T, R, S, down, across, w, b, v, v_shape, groups, padding, dilation, zeros):
+    """A tile has len(F) filters of a group, which has a multiple of them, and len(T) rows."""
     N, C, H, W = u_shape
     _, K, P, Q = v_shape
-    channels, filters = C // groups, K // groups
-    for job in prange(N * K):
-        n, k = job // K, job % K
+    channels, filters, tiles = C // groups, K // groups, K // len(F)
+    for job in prange(N * tiles):
+        n, k = job // tiles, job % tiles * len(F)
         at = (n * C + k // filters * channels) * H * W
         for p in range(min(P, dilation[0])):  # rows so far apart are a convolution of their own
-            _sums(R, S, down, across, u, at, channels, H, W, p * len(down) - padding[0], -padding[1], dilation[0],
-                  dilation[1], w, k * channels * len(R) * len(S), b, k, v, (job * P + p) * Q, dilation[0] * Q,
-                  (P - p - 1) // dilation[0] + 1, Q, zeros, 0)
+            _sums(F, T, R, S, down, across, u, at, channels, H, W, p * len(down) - padding[0], -padding[1], dilation[0],
+                  dilation[1], w, k * channels * len(R) * len(S), b, k, v, ((n * K + k) * P + p) * Q, P * Q,
+                  dilation[0] * Q, (P - p - 1) // dilation[0] + 1, Q, zeros, 0)
 
 
 @jit
@@ -253,17 +265,30 @@ def fits(w, stride, dilation):
     return R * S <= _MOST and max(stride) <= 2 and (stride[0] == 1 or dilation[0] == 1)
 
 
-def cost(filters, pieces):
-    """Multiply-adds of whole tiles for one image, with one channel; stride 2 takes twice the loads, and shuffles."""
-    return filters * sum(len(p.taps) * p.deal[2] * -(-p.outputs[1] // _ROWS) * _ROWS * -(-p.outputs[2] // LANES) * LANES
-                         for p in pieces)
+def _tile(filters, height):
+    """Filters and rows of outputs of a tile, for so many filters of a group, of this height."""
+    count = max(count for count in _TILES if filters % count == 0 and (count * height <= _WEIGHTS or count == 1))
+    return count, _TILES[count]
+
+
+def cost(filters, channels, height, pieces):
+    """What one image takes per channel summed over: multiply-adds of whole tiles, beginning and ending them.
+
+    Stride 2 takes twice the loads, and shuffles.
+    """
+    rows, total = _tile(filters, height)[1], 0
+    for p in pieces:
+        _, P, Q = p.outputs
+        total += len(p.taps) * p.deal[2] * -(-P // rows) * rows * -(-Q // LANES) * LANES + _BEGIN * P * Q // channels
+    return filters * total
 
 
 def correlate(u, w, b, v, stride, padding, dilation, groups):
     """v = b + the convolution of u, for dense arrays in any layout."""
     target = np.empty(v.shape, v.dtype) if is_pixels(v) else v
     b = np.zeros(len(w), w.dtype) if b is None else b
-    _correlate(as_planes(u).reshape(-1), u.shape, *_lengths(*w.shape[2:], *stride), as_planes(w).reshape(-1), b,
+    tile = _tile(len(w) // groups, w.shape[2])
+    _correlate(as_planes(u).reshape(-1), u.shape, *_lengths(*tile, *w.shape[2:], *stride), as_planes(w).reshape(-1), b,
                target.reshape(-1), v.shape, groups, padding, dilation, np.zeros(u.shape[3], u.dtype))
     if target is not v:
         from_planes(target, v)

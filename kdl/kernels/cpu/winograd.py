@@ -37,6 +37,7 @@ from kdl.kernels.cpu.simd import LANES, VECTOR, index
 from kdl.kernels.cpu.tiles import ROWS, WIDTH, panel_strip, width_for
 
 _POINTS = {2: (0, 1, -1), 4: (0, Fraction(2, 3), Fraction(-2, 3), Fraction(4, 3), Fraction(-4, 3))}
+_CHANNELS = 32  # and as many filters at least: fewer are as fast without the transform
 _DEPTH = 256  # channels that are met at a time: a panel's filters stay in the L1 cache
 _SLAB = LANES  # channels that lie together for the gradient of the filters
 _JOBS = 16  # that this gradient is cut into, where it can be
@@ -44,16 +45,15 @@ _TILES = 256  # of a part at least: its sum is written once, and then added to
 _SUMS = 1 << 22  # floats that the sums of all its parts may take
 
 
-def outputs_side(outputs, w, images, geometry, exact, channels=LANES):
+def outputs_side(outputs, w, images, geometry, exact):
     """m for a convolution with so many outputs (P, Q), or 0 where it is not one of these or has another, faster way.
 
     Each of the (m + 2)^2 products meets all filters: that pays where there are more tiles than about an eighth of the
-    channels, with m = 4 a quarter, and with so many channels and filters at least. `exact` is for m = 2 at most.
-    Measured on a Xeon with AVX-512.
+    channels, with m = 4 a quarter, and with not too few of both. `exact` is for m = 2 at most. Measured with AVX-512.
     """
     stride, padding, dilation, groups = geometry
     if (w.shape[2:] != (3, 3) or groups != 1 or tuple(stride) != (1, 1) or tuple(dilation) != (1, 1)
-            or max(padding) > 2 or min(w.shape[:2]) < max(channels, LANES)):
+            or max(padding) > 2 or min(w.shape[:2]) < _CHANNELS):
         return 0
     twos, fours = [images * prod(-(-size // m) for size in outputs) for m in (2, 4)]
     most = max(w.shape[:2])
