@@ -62,7 +62,7 @@ def conv2d_backward_w(x, gy, gw, stride, padding, dilation, groups, tf32):
     if rows.fits(gw, stride, dilation) and _few(gw, groups):
         tell("conv2d_backward_w", x, gy, "rows of outputs")
         rows.backward_w(x, gy, gw, *geometry)
-    elif _by_columns_w(gw, gy, groups):
+    elif _by_columns_w(x, gy, gw, groups):
         tell("conv2d_backward_w", x, gy, "lines of outputs, or columns and BLAS")
         columns.backward_w(x, gy, gw, *geometry)
     elif side := winograd.outputs_side(gy.shape[2:], gw, len(x), geometry, exact=False):
@@ -124,10 +124,10 @@ def _sizes(w, groups, backward):
     return (channels, filters) if backward else (filters, channels)
 
 
-def _by_columns_w(gw, gy, groups):
+def _by_columns_w(x, gy, gw, groups):
     if gw.ndim > 4 or gw.dtype != np.float32 or not columns.by_lines(gw, len(gw) // groups):
         return gw.ndim > 4 or gw.dtype != np.float32 or _few(gw, groups)
-    return 10 * lines.cost_w(gw, gy.shape[2:], groups) < 9 * pixel_filters.cost(gw, gy.shape[2:], groups)
+    return gw[0, 0].size > 1 and 7 * lines.cost_w(gw, gy.shape[2:], groups) < 6 * pixel_filters.cost(x, gy, gw, groups)
 
 
 def _axes(x, w, y, stride, padding, dilation):

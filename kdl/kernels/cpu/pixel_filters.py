@@ -22,6 +22,7 @@ from kdl.kernels.cpu.tiles import ROWS, WIDTH, panel_strip, width_for
 
 _SLAB = 16  # channels
 _OUTPUTS = 192  # of a block, at least where the images have so many: 24 KB of a panel
+_COPY = 20  # multiply-adds that take as long as packing a number
 _JOBS = 16  # that the work is cut into, where it can be
 _SUMS = 1 << 22  # floats that the sums of all parts may take
 
@@ -63,11 +64,12 @@ class _Geometry:
 _geometry = lru_cache(maxsize=256)(_Geometry)
 
 
-def cost(gw, outputs, groups):
-    """Multiply-adds of whole tiles for one image."""
+def cost(x, gy, gw, groups):
+    """What one image takes: multiply-adds of whole tiles, and packing x and gy."""
     filters = len(gw) // groups
     width = width_for(filters)
-    return groups * -(-gw[0].size // ROWS) * ROWS * -(-filters // width) * width * prod(outputs)
+    sums = groups * -(-gw[0].size // ROWS) * ROWS * -(-filters // width) * width * prod(gy.shape[2:])
+    return sums + _COPY * (prod(x.shape[1:]) + prod(gy.shape[1:]))
 
 
 def backward_w(x, gy, gw, axes, groups):
