@@ -149,27 +149,32 @@ class Bag(Function):
 
     def forward(self, weight, scale, index, bag, n):
         xp = self.k.xp
-        self.index, self.bag, self.shape = index, bag, weight.shape
+        self.index, self.bag, self.shape, self.scale = index, bag, weight.shape, scale
         self.weight = weight if self.needs_input_grad[1] else None
-        if self.mean:
-            scale = (1 / xp.maximum(xp.bincount(bag, minlength=n), 1).astype(np.float64)).astype(weight.dtype)[bag]
-        self.scale = scale
-        rows = weight.take(index, 0)
+        shape = n, weight.shape[1]
         if scale is not None:
-            rows *= scale[:, None]
-        return add_slices(self.k, (n, weight.shape[1]), 0, bag, rows)
+            return add_slices(self.k, shape, 0, bag, weight.take(index, 0) * scale[:, None])
+        y = add_slices(self.k, shape, 0, bag, weight, index)
+        if self.mean:
+            self.lengths = xp.maximum(xp.bincount(bag, minlength=n), 1).astype(weight.dtype)[:, None]
+            y /= self.lengths
+        return y
 
     def backward(self, gy, wanted):
         gw = gs = None
-        rows = gy.take(self.bag, 0)
         if wanted[1]:
-            gs = (rows * self.weight.take(self.index, 0)).sum(1, dtype=gy.dtype)
+            gs = (gy.take(self.bag, 0) * self.weight.take(self.index, 0)).sum(1, dtype=gy.dtype)
         if wanted[0]:
-            if self.scale is not None:
-                rows *= self.scale[:, None]
+            if self.mean:
+                gy = gy / self.lengths
+            scale = self.scale
             if self.by_frequency:
-                rows /= _frequency(self.k.xp, self.index, self.shape[0], gy.dtype)[:, None]
-            gw = add_slices(self.k, self.shape, 0, self.index, rows)
+                frequency = _frequency(self.k.xp, self.index, self.shape[0], gy.dtype)
+                scale = 1 / frequency if scale is None else scale / frequency
+            if scale is None:
+                gw = add_slices(self.k, self.shape, 0, self.index, gy, self.bag)
+            else:
+                gw = add_slices(self.k, self.shape, 0, self.index, gy.take(self.bag, 0) * scale[:, None])
         return gw, gs, None, None, None
 
 

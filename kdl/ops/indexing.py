@@ -69,15 +69,19 @@ def _kept(advanced):
     return advanced and tuple([k if isinstance(k, slice) else k.copy() for k in advanced])
 
 
-def add_slices(k, shape, dim, index, values):
-    """Zeros of the shape, with the slices of `values` added at positions of dim, in order where one recurs."""
+def add_slices(k, shape, dim, index, values, source=None):
+    """Zeros of the shape, with the slices of `values` added at positions of dim, in order where one recurs.
+
+    With source it is its slices at these positions, as many as the index has.
+    """
     outer, inner = math.prod(shape[:dim]), math.prod(shape[dim + 1:])
-    values = k.xp.ascontiguousarray(values).reshape(outer, index.size, inner)
+    slices = index.size if source is None else values.shape[dim]
+    values = k.xp.ascontiguousarray(values).reshape(outer, slices, inner)
     total = k.zeros((outer, shape[dim], inner), values.dtype)
     if k.xp is np:
-        k.add_slices(index.reshape(-1), values, total)
+        k.add_slices(index.reshape(-1), source, values, total)
     else:
-        _add_sorted(k.xp, index.reshape(-1), values, total)
+        _add_sorted(k.xp, index.reshape(-1), values if source is None else values.take(source, 1), total)
     return total.reshape(shape)
 
 

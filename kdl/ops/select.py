@@ -10,7 +10,7 @@ from kdl import types
 from kdl.autograd import Function
 from kdl.errors import expect, expect_type
 from kdl.ops.common import array_of, assign_, dimension, summed, unbroadcast
-from kdl.ops.indexing import Select, add_at, add_slices, along, strides_of
+from kdl.ops.indexing import Select, add_at, add_slices, along
 from kdl.ops.pointwise import check_broadcast, operand
 from kdl.ops.shape import Expand
 from kdl.tensor import Tensor, array_module, method
@@ -196,14 +196,19 @@ def along_positions(op, input, dim, index):
     """The flat positions, in a contiguous input, of input[..., index, ...]. Raises as `gather` does."""
     x, i = array_of(op, input), array_of(op, index, "index")
     dim, shape, lengths = dimension(op, dim, x.ndim), x.shape or (1,), i.shape or (1,)
-    expect(len(shape) == len(lengths) and all(lengths[d] <= n for d, n in enumerate(shape) if d != dim), op,
-           "an index with the dimensions of input, and no longer than it but in dim", index=i, input=x, dim=dim)
+    fits = len(shape) == len(lengths)
+    for d, n in enumerate(shape):
+        fits = fits and (d == dim or lengths[d] <= n)
+    expect(fits, op, "an index with the dimensions of input, and no longer than it but in dim", index=i, input=x,
+           dim=dim)
     flat = positions_in(op, index, shape[dim]).reshape(lengths)
-    strides = strides_of(shape)
-    flat = flat * strides[dim]
-    for d, n in enumerate(lengths):
-        if d != dim and n > 1:
-            flat = flat + along(array_module(flat), n, d, len(shape)) * strides[d]
+    others, stride, strides = 0, 1, {}
+    for d in reversed(range(len(shape))):
+        strides[d] = stride
+        if d != dim and lengths[d] > 1:  # of several dimensions first: there are fewer of them than positions
+            others = others + along(array_module(flat), lengths[d], d, len(shape)) * stride
+        stride *= shape[d]
+    flat = flat + others if strides[dim] == 1 else flat * strides[dim] + others
     return Tensor(flat.reshape(i.shape))
 
 
@@ -212,7 +217,7 @@ class Gather(Function):
 
     def forward(self, x, positions):
         self.shape, self.positions = x.shape, positions
-        return x.reshape(-1)[positions]
+        return x.reshape(-1).take(positions)
 
     def backward(self, gy, wanted):
         return add_at(self.k, self.shape, self.positions, gy), None

@@ -5,6 +5,7 @@ sums for any number of threads.
 """
 import numpy as np
 
+from kdl.kernels.cpu import threads
 from kdl.kernels.cpu.launch import device_function, jit, prange
 from kdl.types import FLOATS, HALVES
 
@@ -17,42 +18,45 @@ def take(x, index, y):
     np.take(x, index, axis=0, out=y, mode="wrap")
 
 
-def add_slices(index, values, total):
-    """Adds to a total that holds zeros: the system gives those of a large table untouched, 5 ms sooner for 30 MB."""
+def add_slices(index, source, values, total):
+    """total[:, index[i]] += values[:, source[i]], or values[:, i] where source is None.
+
+    Adds to a total that holds zeros: the system gives those of a large table untouched, 5 ms sooner for 30 MB.
+    """
     if total.dtype in HALVES:
         sums = np.zeros(total.shape, np.float32)
-        add_slices(index, values.astype(np.float32), sums)
+        add_slices(index, source, values.astype(np.float32), sums)
         total[...] = sums
         return
     if total.dtype not in FLOATS:
-        np.add.at(total, (slice(None), index), values)
+        np.add.at(total, (slice(None), index), values if source is None else values[:, source])
         return
     outer, _, inner = total.shape
     blocks = 1 if outer > 1 else max(inner // _COLUMNS, 1)
-    if outer * blocks == 1 or values.size < _SERIAL:
-        _add_serial(values, index, total)
+    if outer * blocks == 1 or outer * index.size * inner < _SERIAL or threads.none:
+        _add_serial(values, source, index, total)
     else:
-        _add(values, index, total, blocks)
+        _add(values, source, index, total, blocks)
 
 
 @jit
-def _add(values, index, total, blocks):
+def _add(values, source, index, total, blocks):
     outer, _, inner = total.shape
     for task in prange(outer * blocks):
         block = task % blocks
-        _add_columns(values[task // blocks], index, total[task // blocks], inner * block // blocks,
+        _add_columns(values[task // blocks], source, index, total[task // blocks], inner * block // blocks,
                      inner * (block + 1) // blocks)
 
 
 @jit(parallel=False)
-def _add_serial(values, index, total):
+def _add_serial(values, source, index, total):
     for o in range(len(total)):
-        _add_columns(values[o], index, total[o], 0, total.shape[2])
+        _add_columns(values[o], source, index, total[o], 0, total.shape[2])
 
 
 @device_function
-def _add_columns(values, index, total, first, last):
+def _add_columns(values, source, index, total, first, last):
     for i in range(len(index)):
-        row = index[i]
-        for j in range(first, last):
-            total[row, j] += values[i, j]
+        row, given = index[i], i if source is None else source[i]
+        for j in range(np.uintp(first), np.uintp(last)):  # a signed number might count from the end: 8 times as slow
+            total[row, j] += values[given, j]

@@ -9,8 +9,8 @@ def take(x, index, y):
     np.take(x, index, axis=0, out=y, mode="wrap")
 
 
-def add_slices(index, values, total):
-    """Adds to a total that holds zeros."""
+def add_slices(index, source, values, total):
+    """total[:, index[i]] += values[:, source[i]], or values[:, i] where source is None; total holds zeros."""
     sums = np.zeros(total.shape, wide(values).dtype)
-    np.add.at(sums, (slice(None), index), wide(values))
+    np.add.at(sums, (slice(None), index), wide(values if source is None else values[:, source]))
     total[...] = sums
