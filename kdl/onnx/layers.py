@@ -378,14 +378,13 @@ def _bag(t, f, weight, scale, index, bag, n):
     if not isinstance(bag, Value) or bag.constant is None:
         return t.refuse("has bags that depend on the input")
     rows = t.op("Gather", weight, index)
-    if f.mean:
-        rows = t.op("Mul", rows, np.asarray(f.scale[:, None]))
-    elif scale is not None:
+    if scale is not None:
         rows = t.op("Mul", rows, t.op("Unsqueeze", scale, [1]))
     D = weight.shape[1]
     places = np.broadcast_to(bag.constant[:, None], (bag.constant.size, D))
-    return t.op("ScatterElements", np.zeros((n, D), weight.dtype), places, rows, axis=0, reduction="add",
-                dtype=weight.dtype)
+    y = t.op("ScatterElements", np.zeros((n, D), weight.dtype), places, rows, axis=0, reduction="add",
+             dtype=weight.dtype)
+    return t.op("Div", y, f.lengths) if f.mean else y
 
 
 def _activation(op, *names, **fixed):
