@@ -28,11 +28,11 @@ def _fits(a, b, y):
     M, N = y.shape
     K = a.shape[1]
     size = M * K * N
-    if (LANES < 8 or K < 16 or y.dtype != np.float32 or b.flags.c_contiguous
+    if (size < _LEAST_OF_FEW or LANES < 8 or K < 16 or y.dtype != np.float32 or b.flags.c_contiguous
             or not (y.flags.c_contiguous and a.flags.forc and b.flags.f_contiguous)):
         return False
     if M <= _FEW:
-        return M > 1 and size >= _LEAST_OF_FEW and a.flags.c_contiguous
+        return M > 1 and a.flags.c_contiguous
     return (_LEAST <= size and K * N <= _ROOM
             and -(-N // WIDTH) * WIDTH <= 1.2 * N  # of the last panel, not too much is for nothing
             and (size < _MOST or _one_thread.needless()))
