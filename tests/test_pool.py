@@ -258,6 +258,32 @@ def test_windows_of_many_small_planes(name, size, args, channels, odd, namespace
     np.testing.assert_allclose(ours.grad.array, theirs.grad.numpy(), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["max", "avg"])
+@pytest.mark.parametrize("size, args", [
+    ((70,), (2,)), ((67,), (3, 2, 1, True)), ((1,), (2, 2, 1)), ((5, 64), (2,)), ((5, 65), (2, 2, 1)),
+    ((6, 33), (3, 2)),
+    ((7, 34), (3, 2, 1)), ((8, 31), (3, 2, 1, True)), ((6, 40), ((1, 3), (3, 2))), ((9, 10), ((4, 2), (3, 2), (2, 0))),
+    ((3, 4, 34), (2,)), ((5, 4, 9), ((3, 2, 2), (2, 3, 2))), ((4, 5, 35), (3, 2, 1))])
+@pytest.mark.parametrize("odd", [None, np.nan, -np.inf])
+def test_windows_that_halve_rows(kind, size, args, odd, namespace, rng):
+    x = rng.integers(-3, 4, (2, 3, *size)).astype(np.float32)  # with ties
+    if odd is not None:
+        x[rng.random(x.shape) < 0.3] = odd
+    name, options = f"{kind}_pool{len(size)}d", {"ceil_mode": True} if len(args) == 4 else {}
+    theirs, ours = torch.from_numpy(x.copy()).requires_grad_(), kdl.Tensor(x, requires_grad=True)
+    if kind == "max":
+        y, at = getattr(F, name)(ours, *args[:3], **options, return_indices=True)
+        t, there = getattr(TF, name)(theirs, *args[:3], **options, return_indices=True)
+        np.testing.assert_array_equal(at.array, there.numpy())
+    else:
+        y, t = getattr(F, name)(ours, *args[:3], **options), getattr(TF, name)(theirs, *args[:3], **options)
+    np.testing.assert_allclose(y.detach().array, t.detach().numpy(), rtol=1e-6, atol=1e-6)
+    gy = rng.standard_normal(y.shape).astype(np.float32)
+    y.backward(kdl.Tensor(gy))
+    t.backward(torch.from_numpy(gy))
+    np.testing.assert_allclose(ours.grad.array, theirs.grad.numpy(), rtol=1e-6, atol=1e-6)
+
+
 # --- unpooling ---
 @pytest.mark.parametrize("n, args", [(1, (2,)), (1, (3, 2, 1)), (2, (2,)), (2, ((3, 2), (3, 2), (1, 0))), (3, (2,))])
 @pytest.mark.parametrize("batched", [True, False])

@@ -128,6 +128,22 @@ def test_rearrangements_comparisons_and_parts(count):
 
 
 @jit(parallel=False)
+def _subtracted(x, y, start, stop):
+    here = simd.between(start, stop)
+    simd.store_masked(y, 0, simd.broadcast(np.float32(100)) - simd.load_masked(x, 0, here), here)
+    simd.store(y, LANES, simd.load(x, 1))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int32, np.int64])
+@pytest.mark.parametrize("start, stop", [(-1, LANES - 1), (1, LANES + 1), (2, 3), (3, 2)])
+def test_integers_are_float32_in_a_vector(start, stop, dtype):
+    x, y = np.arange(LANES + 1).astype(dtype), np.full(2 * LANES, 99, dtype)
+    _subtracted(x, y, start, stop)
+    here = (np.arange(LANES) >= start) & (np.arange(LANES) < stop)
+    np.testing.assert_array_equal(y, [*np.where(here, 100 - x[:-1], 99), *x[1:]])
+
+
+@jit(parallel=False)
 def _widened(x, y, count, results):
     here = simd.first(count)
     u, v = simd.widen(simd.load_masked(x, 0, here)), simd.load(y, 0)

@@ -1,22 +1,17 @@
 """Pooling on the CPU. The maths stands in kdl/ops/pool.py.
 
-Channels-last arrays have loops of their own (pool_last.py), as have the windows that halve an image (pool_halving.py).
-Other contiguous arrays are volumes (planes, D, H, W): planes = N C, and D = 1 in 2-D. They go by lines
-(pool_lines.py), or by windows, output by output: for adaptive pooling, where windows differ, and for planes with so few
-outputs that a line would be short. Windows go by many planes at once (pool_lanes.py) or, in large planes, here.
+Channels-last arrays have loops of their own (pool_last.py). Contiguous arrays are volumes (planes, D, H, W): planes is
+N C, and D = 1 in 2-D. Windows that halve the rows have the fastest loops (pool_halving.py); one that is the whole plane
+is taken here. All others go by lines (pool_lines.py), or output by output: for adaptive pooling, where windows differ,
+and for planes with so few outputs that a line would be short. That is done for many planes at once (pool_lanes.py) or,
+in large planes, here.
 """
 from math import prod
 
 import numpy as np
 
 from kdl.kernels.cpu.launch import device_function, jit, prange, widened
-from kdl.kernels.cpu.pool_halving import (
-    _avg_halving_2x2,
-    _avg_halving_2x2_backward,
-    _max_halving_2x2,
-    _max_halving_2x2_backward,
-    _max_halving_3x3,
-)
+from kdl.kernels.cpu.pool_halving import _avg_halving, _avg_halving_backward, _max_halving, _max_halving_backward
 from kdl.kernels.cpu.pool_lanes import LARGEST, _avg_lanes, _avg_lanes_backward, _max_lanes
 from kdl.kernels.cpu.pool_last import (
     _adaptive_max_last_backward,
@@ -29,13 +24,28 @@ from kdl.kernels.cpu.pool_last import (
     _max_last_positions,
 )
 from kdl.kernels.cpu.pool_lines import _avg_lines, _avg_lines_backward, _fill, _max_lines
-from kdl.kernels.cpu.simd import LANES, broadcast, larger, load, load_part, select, store, store_part, total
+from kdl.kernels.cpu.simd import (
+    LANES,
+    begin,
+    broadcast,
+    equal,
+    first,
+    larger,
+    less,
+    load,
+    load_part,
+    select,
+    store,
+    store_part,
+    transpose,
+)
 from kdl.kernels.cpu.windows import plan_of, shares_of
 from kdl.tensor import channels_to_end
 
 _SHORT = 16  # outputs of a plane below which windows beat lines: two vectors of float32
 _MANY = 26  # taps from which a loop over the outputs alone beats one over the taps
 _FLOAT_INTEGERS = 1 << 24  # below it float32 has every integer
+_CHUNKS = 128  # planes are shared out in so many chunks at most, each with its own room
 _SERIAL = 1 << 15  # elements below which waking threads (30 to 90 us) costs more than they save
 
 
@@ -47,10 +57,10 @@ def max_pool2d_forward(x, y, winner, kernel_size, stride, padding, dilation):
     if _are_last(x, y, winner):
         loop = _max_last_float32 if vectors else _max_last
         loop(*_last(x, y, winner), *plan.windows, plan.kernel, plan.dilation)
-    elif vectors and plan.halves and plan.kernel[2] == 2 and plan.fits:
-        _max_halving_2x2(*_volumes(x, y, winner))
-    elif vectors and plan.halves and plan.kernel[2] == 3:
-        _max_halving_3x3(*_volumes(x, y, winner), *plan.windows[1:])
+    elif vectors and plan.halves:
+        _max_halving(*_volumes(x, y, winner), *plan.rows, plan.windows[2], plan.kernel[2])
+    elif plan.whole and x.dtype == np.float32 and prod(plan.size) < _FLOAT_INTEGERS:
+        _max_planes(_planes(x), y.reshape(-1), winner.reshape(-1))
     elif prod(plan.outputs) < _SHORT:
         loop = _max_lanes if _suits_lanes(x) else _max_windows
         loop(*_volumes(x, y, winner), *plan.windows, plan.kernel, plan.dilation)
@@ -67,8 +77,8 @@ def max_pool2d_backward(gy, winner, gx, kernel_size, stride, padding, dilation):
         _max_last_backward_float32(*_last(gy, winner, gx), *plan.windows, plan.kernel, plan.dilation, plan.tiles)
     elif _are_last(gy, winner, gx):
         _max_last_backward(*_last(gy, winner, gx), *plan.windows, plan.offsets)
-    elif vectors and plan.halves and plan.kernel[2] == 2 and plan.fits:
-        _max_halving_2x2_backward(*_volumes(gy, winner, gx))
+    elif vectors and plan.halves and plan.kernel[2] == 2 and plan.parts:
+        _max_halving_backward(*_volumes(gy, winner, gx), *plan.rows, plan.windows[2], plan.tiles)
     else:
         _max_scatter(*_volumes(gy, winner, gx), *plan.windows, plan.offsets)
 
@@ -87,8 +97,10 @@ def avg_pool2d_forward(x, y, kernel_size, stride, padding, count_include_pad, di
     shares = shares_of(plan, count_include_pad, divisor_override, x.dtype)
     if _are_last(x, y):
         _avg_last(*_last(x, y), *plan.windows, *shares)
-    elif plan.halves and plan.kernel[2] == 2 and plan.fits:
-        _avg_halving_2x2(*_volumes(x, y), shares[0][0] * shares[1][0] * shares[2][0])
+    elif plan.halves:
+        _avg_halving(*_volumes(x, y), plan.rows[0], plan.windows[2], *shares, plan.kernel[2])
+    elif plan.whole and x.dtype == np.float32:
+        _avg_planes(_planes(x), y.reshape(-1), shares[0][0] * shares[1][0] * shares[2][0])
     elif prod(plan.outputs) < _SHORT:
         loop = _avg_lanes if _suits_lanes(x) else _avg_windows
         loop(*_volumes(x, y), *plan.windows, *shares)
@@ -102,8 +114,10 @@ def avg_pool2d_backward(gy, gx, kernel_size, stride, padding, count_include_pad,
     shares = shares_of(plan, count_include_pad, divisor_override, gy.dtype)
     if _are_last(gy, gx):
         _avg_last_backward(*_last(gy, gx), *plan.windows, *shares, plan.tiles)
-    elif plan.halves and plan.kernel[2] == 2 and plan.fits:
-        _avg_halving_2x2_backward(*_volumes(gy, gx), shares[0][0] * shares[1][0] * shares[2][0])
+    elif plan.halves and plan.kernel[2] == 2 and plan.parts:
+        _avg_halving_backward(*_volumes(gy, gx), plan.rows[0], plan.windows[2], *shares, plan.tiles)
+    elif plan.whole and gx.dtype == np.float32:
+        _avg_planes_backward(gy.reshape(-1), _planes(gx), shares[0][0] * shares[1][0] * shares[2][0])
     elif prod(plan.outputs) < _SHORT:
         loop = _avg_lanes_backward if _suits_lanes(gx) else _avg_windows_backward
         loop(*_volumes(gy, gx), *plan.windows, *shares)
@@ -117,8 +131,8 @@ def adaptive_avg_pool2d_forward(x, y):
     shares = shares_of(plan, False, 0, x.dtype)
     if _are_last(x, y):
         _avg_last(*_last(x, y), *plan.windows, *shares)
-    elif x.dtype == np.float32 and prod(plan.outputs) == 1:
-        _avg_planes(_planes(x), y.reshape(-1))
+    elif plan.whole and x.dtype == np.float32:
+        _avg_planes(_planes(x), y.reshape(-1), shares[0][0] * shares[1][0] * shares[2][0])
     else:
         loop = _avg_lanes if _suits_lanes(x) else _avg_windows
         loop(*_volumes(x, y), *plan.windows, *shares)
@@ -130,8 +144,8 @@ def adaptive_avg_pool2d_backward(gy, gx):
     shares = shares_of(plan, False, 0, gy.dtype)
     if _are_last(gy, gx):
         _avg_last_backward(*_last(gy, gx), *plan.windows, *shares, plan.tiles)
-    elif gx.dtype == np.float32 and prod(plan.outputs) == 1:
-        _avg_planes_backward(gy.reshape(-1), _planes(gx))
+    elif plan.whole and gx.dtype == np.float32:
+        _avg_planes_backward(gy.reshape(-1), _planes(gx), shares[0][0] * shares[1][0] * shares[2][0])
     else:
         loop = _avg_lanes_backward if _suits_lanes(gx) else _avg_windows_backward
         loop(*_volumes(gy, gx), *plan.windows, *shares)
@@ -142,10 +156,10 @@ def adaptive_max_pool2d_forward(x, y, index):
     plan = plan_of(x.shape[2:], y.shape[2:])
     if _are_last(x, y, index):
         _max_last(*_last(x, y, index), *plan.windows, plan.kernel, plan.dilation)
+    elif plan.whole and x.dtype == np.float32 and prod(plan.size) < _FLOAT_INTEGERS:
+        _max_planes(_planes(x), y.reshape(-1), index.reshape(-1))
     elif _suits_lanes(x):
         _max_lanes(*_volumes(x, y, index), *plan.windows, plan.kernel, plan.dilation)
-    elif x.dtype == np.float32 and prod(plan.outputs) == 1 and 0 < prod(plan.size) < _FLOAT_INTEGERS:
-        _max_planes(_planes(x), y.reshape(-1), index.reshape(-1))
     else:
         _max_windows(*_volumes(x, y, index), *plan.windows, plan.kernel, plan.dilation)
 
@@ -192,56 +206,89 @@ def _planes(array):
     return array.reshape(array.shape[0] * array.shape[1], -1)
 
 
-# --- whole planes, of float32 ---
+# --- whole planes, of float32: LANES at a time, the vectors of which are transposed and taken together at the end ---
 @jit(serial_below=_SERIAL)
-def _avg_planes(x, y):
+def _avg_planes(x, y, share):
+    f4 = np.float32
     planes, size = x.shape
-    flat, share = x.reshape(-1), np.float32(1 / size)
-    for plane in prange(planes):
-        one, two = broadcast(np.float32(0)), broadcast(np.float32(0))
-        begin, end = plane * size, (plane + 1) * size
-        for i in range(begin, end, 2 * LANES):
-            one = one + load_part(flat, i, end - i)
-            if i + LANES < end:
-                two = two + load_part(flat, i + LANES, end - i - LANES)
-        y[plane] = total(one + two) * share
+    groups = (planes + LANES - 1) // LANES
+    chunks = min(groups, _CHUNKS)
+    for chunk in prange(chunks):
+        source, target, room, zero = begin(x), begin(y), np.empty(LANES * LANES, f4), broadcast(f4(0))
+        for start in range(groups * chunk // chunks * LANES, groups * (chunk + 1) // chunks * LANES, LANES):
+            here = min(LANES, planes - start)
+            for lane in range(here):
+                at, a, b, pairs = (start + lane) * size, zero, zero, size // (2 * LANES) * (2 * LANES)
+                for i in range(at, at + pairs, 2 * LANES):
+                    a, b = a + load(source, i), b + load(source, i + LANES)
+                for i in range(pairs, size, LANES):
+                    a = a + load_part(source, at + i, size - i)
+                store(room, lane * LANES, a + b)
+            transpose(room, 0, LANES, room, 0, LANES)
+            sums = zero
+            for i in range(LANES):
+                sums = sums + load(room, i * LANES)
+            store_part(target, start, sums * broadcast(share), here)
 
 
 @jit(serial_below=_SERIAL)
-def _avg_planes_backward(gy, gx):
+def _avg_planes_backward(gy, gx, share):
     planes, size = gx.shape
-    flat, share = gx.reshape(-1), np.float32(1 / size)
     for plane in prange(planes):
-        g, end = broadcast(gy[plane] * share), (plane + 1) * size
+        target, g, end = begin(gx), broadcast(gy[plane] * share), (plane + 1) * size
         for i in range(plane * size, end, LANES):
-            store_part(flat, i, g, end - i)
+            store_part(target, i, g, end - i)
 
 
 @jit(serial_below=_SERIAL)
 def _max_planes(x, y, index):
-    """The first maximum, or the last NaN: in every lane first, then of the lanes."""
+    """The first maximum, or the last NaN."""
+    f4 = np.float32
     planes, size = x.shape
-    flat, numbers = x.reshape(-1), np.arange(LANES).astype(np.float32)
-    for plane in prange(planes):
-        begin = plane * size
-        lanes = np.empty((2, LANES), np.float32)
-        best, at = broadcast(np.float32(-np.inf)), broadcast(np.float32(size))
-        for i in range(0, size - LANES + 1, LANES):
-            v = load(flat, begin + i)
-            taken = larger(v, best)
-            best, at = select(taken, v, best), select(taken, load(numbers, 0) + broadcast(np.float32(i)), at)
-        store(lanes[0], 0, best)
-        store(lanes[1], 0, at)
-        most, place = np.float32(-np.inf), size
-        for lane in range(LANES):
-            v, i = lanes[0, lane], np.int64(lanes[1, lane])
-            if v > most or (v == most and i < place) or (v != v and (most == most or i > place)):
-                most, place = v, i
-        for i in range(size - size % LANES, size):
-            v = flat[begin + i]
-            if v > most or v != v:
-                most, place = v, i
-        y[plane], index[plane] = most, place if place < size else 0  # 0: all are -inf
+    groups = (planes + LANES - 1) // LANES
+    chunks, numbers = min(groups, _CHUNKS), np.arange(2 * LANES).astype(f4)
+    for chunk in prange(chunks):
+        source, target, room = begin(x), begin(y), np.empty(2 * LANES * LANES, f4)
+        lowest, step, half = broadcast(f4(-np.inf)), broadcast(f4(2 * LANES)), LANES * LANES
+        for start in range(groups * chunk // chunks * LANES, groups * (chunk + 1) // chunks * LANES, LANES):
+            here = min(LANES, planes - start)
+            for lane in range(here):
+                at, pairs = (start + lane) * size, size // (2 * LANES) * (2 * LANES)
+                a, b, i, j = lowest, lowest, load(numbers, 0), load(numbers, LANES)
+                best, place, other, place_of_other = a, i, b, j
+                for k in range(at, at + pairs, 2 * LANES):
+                    a, b = load(source, k), load(source, k + LANES)
+                    taken, taken_of_other = larger(a, best), larger(b, other)
+                    best, place = select(taken, a, best), select(taken, i, place)
+                    other, place_of_other = select(taken_of_other, b, other), select(taken_of_other, j, place_of_other)
+                    i, j = i + step, j + step
+                for k in range(pairs, size, LANES):
+                    a = select(first(size - k), load_part(source, at + k, size - k), lowest)
+                    taken = larger(a, best)
+                    best, place = select(taken, a, best), select(taken, i, place)
+                    i = j
+                best, place = _earlier(other, place_of_other, best, place)
+                store(room, lane * LANES, best)
+                store(room, half + lane * LANES, place)
+            transpose(room, 0, LANES, room, 0, LANES)
+            transpose(room, half, LANES, room, half, LANES)
+            best, place = load(room, 0), load(room, half)
+            for i in range(LANES, half, LANES):
+                best, place = _earlier(load(room, i), load(room, half + i), best, place)
+            store_part(target, start, best, here)
+            store_part(index, start, place, here)
+            for lane in range(here):
+                if y[start + lane] != y[start + lane]:
+                    for i in range(size):
+                        if x[start + lane, i] != x[start + lane, i]:
+                            index[start + lane] = i
+
+
+@device_function
+def _earlier(v, i, best, place):
+    """Take over what is larger, or as large and further in front."""
+    taken, tied = larger(v, best), equal(v, best)
+    return select(taken, v, best), select(taken, i, select(tied, select(less(i, place), i, place), place))
 
 
 # --- windows ---

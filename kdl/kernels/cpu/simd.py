@@ -2,7 +2,8 @@
 
 LANES float32 fill a register of the machine that Numba compiles for: 16 with AVX-512, 8 with AVX2, otherwise 4; as many
 float64 take two. In a kernel a vector is a value, with + - * between two of one dtype. An array stands for the address
-of its first element: `at` counts elements from there, whatever the shape, and nothing checks it.
+of its first element: `at` counts elements from there, whatever the shape, and nothing checks it. Integers in an array
+are float32 in a vector, which has those below 2^24.
 
     @jit(parallel=False)
     def axpy(a, x, y):
@@ -41,24 +42,25 @@ def index(value):
 
 # --- for an LLVM builder ---
 def emit_load(builder, address, kind=VECTOR):
-    return builder.load(builder.bitcast(address, kind.as_pointer()), align=4)
+    return builder.load(builder.bitcast(address, kind.as_pointer()), align=_alignment(kind))
 
 
 def emit_store(builder, vector, address):
-    builder.store(vector, builder.bitcast(address, vector.type.as_pointer()), align=4)
+    builder.store(vector, builder.bitcast(address, vector.type.as_pointer()), align=_alignment(vector.type))
 
 
 def emit_load_masked(builder, address, mask, kind=VECTOR):
     load = _function(builder, f"llvm.masked.load.{_suffix(kind)}.p0", kind, [kind.as_pointer(), NUMBER, MASK, kind])
-    zero = ir.Constant(kind, [0.0] * LANES)
-    return builder.call(load, [builder.bitcast(address, kind.as_pointer()), ir.Constant(NUMBER, 4), mask, zero])
+    align, zero = ir.Constant(NUMBER, _alignment(kind)), ir.Constant(kind, None)
+    return builder.call(load, [builder.bitcast(address, kind.as_pointer()), align, mask, zero])
 
 
 def emit_store_masked(builder, vector, address, mask):
     kind = vector.type
     store = _function(builder, f"llvm.masked.store.{_suffix(kind)}.p0", ir.VoidType(),
                       [kind, kind.as_pointer(), NUMBER, MASK])
-    builder.call(store, [vector, builder.bitcast(address, kind.as_pointer()), ir.Constant(NUMBER, 4), mask])
+    align = ir.Constant(NUMBER, _alignment(kind))
+    builder.call(store, [vector, builder.bitcast(address, kind.as_pointer()), align, mask])
 
 
 def emit_broadcast(builder, scalar):
@@ -143,7 +145,11 @@ def emit_address(context, builder, kind, array, at):
 
 def _suffix(kind):
     """What LLVM's names of functions call a kind of vector."""
-    return f"v{LANES}f{64 if kind == WIDE else 32}"
+    return f"v{LANES}{'f32' if kind == VECTOR else 'f64' if kind == WIDE else kind.element}"
+
+
+def _alignment(kind):
+    return 1 if kind.element == ir.IntType(8) else 4
 
 
 def _function(builder, name, result, arguments):
@@ -179,7 +185,26 @@ _mask, _wide = Mask("Mask"), Vector(types.float64)
 
 
 def _layout(dtype):
+    if isinstance(dtype, types.Integer):
+        return ir.VectorType(ir.IntType(dtype.bitwidth), LANES)
     return WIDE if dtype == types.float64 else VECTOR
+
+
+def _loaded(dtype):
+    """The type of the vector that elements of a dtype become."""
+    return Vector(types.float32 if isinstance(dtype, types.Integer) else dtype)
+
+
+def _to_floats(builder, vector, dtype):
+    if isinstance(dtype, types.Integer):
+        return (builder.sitofp if dtype.signed else builder.uitofp)(vector, VECTOR)
+    return vector
+
+
+def _from_floats(builder, vector, dtype):
+    if isinstance(dtype, types.Integer):
+        return (builder.fptosi if dtype.signed else builder.fptoui)(vector, _layout(dtype))
+    return vector
 
 
 @intrinsic
@@ -197,16 +222,17 @@ def begin(typing, array):
 def load(typing, array, at):
     """array[at], ..., array[at + LANES - 1]."""
     def generate(context, builder, signature, args):
-        kind = _layout(array.dtype)
-        return emit_load(builder, emit_address(context, builder, signature.args[0], *args), kind)
-    return Vector(array.dtype)(array, types.intp), generate
+        address = emit_address(context, builder, signature.args[0], *args)
+        return _to_floats(builder, emit_load(builder, address, _layout(array.dtype)), array.dtype)
+    return _loaded(array.dtype)(array, types.intp), generate
 
 
 @intrinsic
 def store(typing, array, at, vector):
     """Make the vector array[at], ..., array[at + LANES - 1]."""
     def generate(context, builder, signature, args):
-        emit_store(builder, args[2], emit_address(context, builder, signature.args[0], *args[:2]))
+        address, vector = emit_address(context, builder, signature.args[0], *args[:2]), args[2]
+        emit_store(builder, _from_floats(builder, vector, array.dtype), address)
     return types.void(array, types.intp, vector), generate
 
 
@@ -219,19 +245,29 @@ def first(typing, count):
 
 
 @intrinsic
+def between(typing, start, stop):
+    """The mask of lanes start to stop - 1."""
+    def generate(context, builder, signature, args):
+        before, until = [emit_first(builder, count) for count in args]
+        return builder.and_(until, builder.not_(before))
+    return _mask(types.intp, types.intp), generate
+
+
+@intrinsic
 def load_masked(typing, array, at, mask):
     """As `load`, with 0 in lanes outside the mask, which are not read."""
     def generate(context, builder, signature, args):
         address, kind = emit_address(context, builder, signature.args[0], *args[:2]), _layout(array.dtype)
-        return emit_load_masked(builder, address, args[2], kind)
-    return Vector(array.dtype)(array, types.intp, mask), generate
+        return _to_floats(builder, emit_load_masked(builder, address, args[2], kind), array.dtype)
+    return _loaded(array.dtype)(array, types.intp, mask), generate
 
 
 @intrinsic
 def store_masked(typing, array, at, vector, mask):
     """As `store`, but elements outside the mask stay as they are."""
     def generate(context, builder, signature, args):
-        emit_store_masked(builder, args[2], emit_address(context, builder, signature.args[0], *args[:2]), args[3])
+        address, vector = emit_address(context, builder, signature.args[0], *args[:2]), args[2]
+        emit_store_masked(builder, _from_floats(builder, vector, array.dtype), address, args[3])
     return types.void(array, types.intp, vector, mask), generate
 
 

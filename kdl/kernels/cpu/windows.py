@@ -35,10 +35,33 @@ class Plan:
 
     @cached_property
     def halves(self):
-        """Whether this is a 2-D geometry with square windows of 2 or 3, stride 2 and no dilation."""
-        (_, P, Q), (_, sh, sw) = self.outputs, self.stride
-        return (self.size[0] == 1 and self.kernel in ((1, 2, 2), (1, 3, 3)) and self.dilation == (1, 1, 1)
-                and (sh == 2 or P == 1) and (sw == 2 or Q == 1))
+        """Whether windows two or three wide take two steps at a time, without dilation."""
+        return (self.kernel[2] in (2, 3) and self.dilation == (1, 1, 1)
+                and (self.stride[2] == 2 or self.outputs[2] == 1))
+
+    @cached_property
+    def parts(self):
+        """Whether all windows lie inside the input as a whole, and none meets another."""
+        return self.fits and all((window[1:, 0] >= window[:-1, 0] + taps).all()
+                                 for window, taps in zip(self.windows, self.kernel, strict=True))
+
+    @cached_property
+    def whole(self):
+        """Whether the input is the only window, so that a place is its tap."""
+        return self.outputs == (1, 1, 1) and self.tiles and self.kernel in ((0, 0, 0), self.size)
+
+    @cached_property
+    def rows(self):
+        """For every line of outputs: where in a volume the rows of its windows start, ended by -1, and their first taps
+        (in float32)."""
+        (E, P, _), (K, R, S), (_, H, W) = self.outputs, self.kernel, self.size
+        starts, names = np.full((E, P, K * R + 1), -1), np.zeros((E, P, K * R + 1), np.float32)
+        for e, (z, front, back) in enumerate(self.windows[0]):
+            for p, (h, top, bottom) in enumerate(self.windows[1]):
+                inside = [(k, r) for k in range(front, back) for r in range(top, bottom)]
+                starts[e, p, :len(inside)] = [((z + k) * H + h + r) * W for k, r in inside]
+                names[e, p, :len(inside)] = [(k * R + r) * S for k, r in inside]
+        return starts.reshape(E * P, -1), names.reshape(E * P, -1)
 
     @cached_property
     def offsets(self):
