@@ -37,24 +37,22 @@ class Function:
     def __call__(self, *inputs):
         if active:
             inputs = cast_inputs(self, inputs)
-        arrays, host, recorded = [], True, False
+        arrays, needs, host = [], [], True
         for x in inputs:
             if isinstance(x, Tensor):
                 array = x.array
                 if type(array) is not ndarray:
                     host = False
-                if x._requires_grad:
-                    recorded = True
+                arrays.append(array)
+                needs.append(x._requires_grad)
             else:
-                array = x
                 if type(x) not in _PLAIN:
                     host = False
-            arrays.append(array)
+                arrays.append(x)
+                needs.append(False)
         self.k = of_host() if host else kernels.of(*arrays)
-        if recorded and current.enabled:
-            self.needs_input_grad = tuple([isinstance(x, Tensor) and x._requires_grad for x in inputs])
-        else:
-            recorded, self.needs_input_grad = False, (False,) * len(arrays)
+        recorded = True in needs and current.enabled
+        self.needs_input_grad = tuple(needs) if recorded else (False,) * len(needs)
         before = set_errors(IGNORED)
         try:
             result = self.forward(*arrays)
