@@ -56,6 +56,14 @@ def test_any_geometry_in_both_layouts(geometry, last, bias):
     assert max(errors(*geometry, last, bias)) < 1e-4
 
 
+@settings(max_examples=30, deadline=None)
+@given(*[st.integers(1, 2 * WIDTH)] * 2, *[st.integers(1, 25)] * 2, st.tuples(*[st.integers(1, 3)] * 2),
+       st.sampled_from([1, 3]), st.booleans(), st.booleans())
+def test_filters_of_one_tap(channels, filters, height, width, stride, groups, last, bias):
+    x, w = (2, groups * channels, height, width), (groups * filters, channels, 1, 1)
+    assert max(errors(x, w, stride, (0, 0), (1, 1), groups, last, bias)) < 1e-4
+
+
 @st.composite
 def few_channels(draw):
     sizes = (1, 1, 6), (1, 3, 5), (5, 1, 1), (4, 1, 3), (3, 2, 2), (33, 1, 1)

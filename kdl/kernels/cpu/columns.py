@@ -130,8 +130,8 @@ def _axes(x, w, y, stride, padding, dilation):
 
 # --- sums of lines ---
 def by_lines(w, rows):
-    """Whether there are tiles for this (lines.py): in float32, with rows enough to fill half of one."""
-    return w.dtype == np.float32 and rows >= lines.ROWS // 2
+    """Whether there are tiles for this (lines.py): in float32, of several taps, with rows to fill half of one."""
+    return w.dtype == np.float32 and rows >= lines.ROWS // 2 and max(w.shape[2:]) > 1
 
 
 def _is_direct(w, groups, most):

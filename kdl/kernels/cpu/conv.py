@@ -18,12 +18,15 @@ from kdl.kernels.cpu.launch import jit, prange, widened
 from kdl.kernels.cpu.layouts import is_pixels
 
 _FEW = 16  # filters times channels of a group up to which rows of outputs pay in any case
+_PLANE = 100  # outputs of an image from which BLAS is faster than tiles of pixels
 _SERIAL = 1 << 15  # elements below which waking threads takes longer than the loop
 
 
 # --- kernels ---
 @widened("y")
 def conv2d_forward(x, w, b, y, stride, padding, dilation, groups, tf32):
+    if _is_sparse(w, stride, padding):
+        x, stride = _met(x, stride).copy("K"), (1,) * len(stride)
     geometry = stride, padding, dilation, groups
     if side := winograd.outputs_side(y.shape[2:], w, len(x), geometry, exact=not tf32):
         tell("conv2d_forward", x, w, f"Winograd, {side} x {side} outputs at a time")
@@ -41,6 +44,12 @@ def conv2d_forward(x, w, b, y, stride, padding, dilation, groups, tf32):
 
 @widened("gx")
 def conv2d_backward_x(gy, w, gx, stride, padding, dilation, groups, tf32):
+    if _is_sparse(w, stride, padding):
+        met = np.empty_like(_met(gx, stride))
+        conv2d_backward_x(gy, w, met, (1,) * len(stride), padding, dilation, groups, tf32)
+        gx[...] = 0
+        _met(gx, stride)[...] = met
+        return
     geometry = stride, padding, dilation, groups
     if side := winograd.outputs_side(gx.shape[2:], w, len(gx), geometry, exact=not tf32):
         tell("conv2d_backward_x", gy, w, f"Winograd, {side} x {side} outputs at a time")
@@ -58,6 +67,8 @@ def conv2d_backward_x(gy, w, gx, stride, padding, dilation, groups, tf32):
 
 @widened("gw")
 def conv2d_backward_w(x, gy, gw, stride, padding, dilation, groups, tf32):
+    if _is_sparse(gw, stride, padding):
+        x, stride = _met(x, stride).copy("K"), (1,) * len(stride)
     geometry = stride, padding, dilation, groups
     if rows.fits(gw, stride, dilation) and _few(gw, groups):
         tell("conv2d_backward_w", x, gy, "rows of outputs")
@@ -84,6 +95,15 @@ def conv_backward_b(gy, gb):
     _sum_planes(np.ascontiguousarray(gy).reshape(*gy.shape[:2], prod(gy.shape[2:])), gb)
 
 
+def _is_sparse(w, stride, padding):
+    """Whether single taps leave out most of the image: what they meet is an image of its own, for steps of 1."""
+    return max(stride) > 1 and max(w.shape[2:]) == 1 and not any(padding)
+
+
+def _met(x, stride):
+    return x[(..., *[slice(None, None, step) for step in stride])]
+
+
 def _few(w, groups):
     return len(w) // groups * w.shape[1] <= _FEW
 
@@ -108,8 +128,13 @@ def _by_columns(x, w, y, geometry, backward):
     *steps, groups = geometry
     lanes, depth = _sizes(w, groups, backward)
     if x.ndim > 4 or x.dtype != np.float32 or not columns.by_lines(w, lanes):
-        return x.ndim > 4 or x.dtype != np.float32 or _few(w, groups)
+        return x.ndim > 4 or x.dtype != np.float32 or _few(w, groups) or _is_pointwise(w, y, x if backward else y)
     return _lines_pay(lanes, depth, _axes(x, w, y, *steps), backward)
+
+
+def _is_pointwise(w, y, planes):
+    """Whether filters have one tap and images are planes, large enough to be matrices for BLAS as they lie."""
+    return max(w.shape[2:]) == 1 and not is_pixels(planes) and prod(y.shape[2:]) >= _PLANE
 
 
 @lru_cache(maxsize=256)
@@ -126,8 +151,8 @@ def _sizes(w, groups, backward):
 
 def _by_columns_w(x, gy, gw, groups):
     if gw.ndim > 4 or gw.dtype != np.float32 or not columns.by_lines(gw, len(gw) // groups):
-        return gw.ndim > 4 or gw.dtype != np.float32 or _few(gw, groups)
-    return gw[0, 0].size > 1 and 7 * lines.cost_w(gw, gy.shape[2:], groups) < 6 * pixel_filters.cost(x, gy, gw, groups)
+        return gw.ndim > 4 or gw.dtype != np.float32 or _few(gw, groups) or _is_pointwise(gw, gy, x)
+    return 7 * lines.cost_w(gw, gy.shape[2:], groups) < 6 * pixel_filters.cost(x, gy, gw, groups)
 
 
 def _axes(x, w, y, stride, padding, dilation):

@@ -173,6 +173,15 @@ def _blocks(images, tiles, channels):
     return images, -(-images * tiles // -(-images * tiles // most))
 
 
+def _pitches(*lengths):
+    """How far apart the (m + 2)^2 matrices of a block lie, which a tile writes one vector of each.
+
+    A vector more than they are long: with 16 x 16 tiles of 64 channels all would share one set of a cache, and the
+    gradient of the filters would take 1.5 times as long.
+    """
+    return tuple([length + LANES for length in lengths])
+
+
 # --- forward, and the gradient of the input ---
 def correlate(u, w, b, v, padding, backward, m):
     """v = the convolution of u, or with `backward` v = gx of u = gy, for dense arrays in any layout."""
@@ -182,7 +191,8 @@ def correlate(u, w, b, v, padding, backward, m):
     images, block = _blocks(-(-N // threads), tall * wide, max(C, K))
     block += -block % ROWS
     window = (*[p - 2 if backward else -p for p in padding], tall * m + 2, wide * m + 2)
-    sizes = (images * window[2] * window[3] * C, side * side * block * C, side * side * block * K,
+    pitches = _pitches(block * C, block * K)
+    sizes = (images * window[2] * window[3] * C, *[side * side * pitch for pitch in pitches],
              images * P * Q * K + m * (Q + 1) * K, u[0].size)
     chunks = min(threads, -(-N // images))
     lanes = width_for(K)
@@ -198,7 +208,8 @@ def correlate(u, w, b, v, padding, backward, m):
     _transform_filters(m, packed, panels, C * lanes, work)
     _convolve(m, flat(u, is_pixels(u)), is_pixels(u), u.shape, flat(v, is_pixels(v)), is_pixels(v), v.shape, work, bias,
              np.zeros(max(K, WIDTH), np.float32), lanes, images, block, window, tall, wide, chunks,
-             len(packed) + filters, per_chunk, sizes, np.zeros(1, np.int64), np.arange(block) * C, np.arange(block) * K)
+             len(packed) + filters, per_chunk, sizes, pitches, np.zeros(1, np.int64), np.arange(block) * C,
+             np.arange(block) * K)
 
 
 # --- the gradient of the filters ---
@@ -212,8 +223,9 @@ def backward_w(x, gy, gw, padding, m):
     sum_size = side * side * C * lanes
     parts = max(1, min(-(-N // images), _JOBS, N * tall * wide // _TILES, _SUMS // sum_size))
     window = (-padding[0], -padding[1], tall * m + 2, wide * m + 2)
-    sizes = (images * window[2] * window[3] * C, images * tall * wide * m * m * K, side * side * block * slabs * _SLAB,
-             side * side * block * lanes, max(x[0].size, gy[0].size))
+    pitches = _pitches(block * slabs * _SLAB, block * lanes)
+    sizes = (images * window[2] * window[3] * C, images * tall * wide * m * m * K,
+             *[side * side * pitch for pitch in pitches], max(x[0].size, gy[0].size))
     per_part = -(-sum(sizes) // LANES) * LANES
     work = room(parts * (sum_size + per_part) + 9 * C * lanes)
     channel = np.arange(C + -C % ROWS)
@@ -221,7 +233,7 @@ def backward_w(x, gy, gw, padding, m):
     target = np.empty(gw.shape, gw.dtype) if is_pixels(gw) else gw
     _products(m, flat(x, is_pixels(x)), is_pixels(x), x.shape, flat(gy, is_pixels(gy)), is_pixels(gy), gy.shape,
               target.reshape(-1), work, np.zeros(WIDTH, np.float32), panel, images, block, window, tall, wide, parts,
-              sum_size, per_part, sizes, np.zeros(1, np.int64),
+              sum_size, per_part, sizes, pitches, np.zeros(1, np.int64),
               channel // _SLAB * block * _SLAB + channel % _SLAB, np.arange(len(channel)) * lanes)
     if target is not gw:
         gw[...] = target
@@ -239,7 +251,7 @@ def _transform_filters(m, packed, panels, depth, filters):
 
 @jit
 def _convolve(m, u, u_is_pixels, u_shape, v, v_is_pixels, v_shape, work, bias, zeros, lanes, images, block, window,
-              tall, wide, chunks, rooms_at, per_chunk, sizes, tap, starts, places):
+              tall, wide, chunks, rooms_at, per_chunk, sizes, pitches, tap, starts, places):
     """Some images a task: as pixels, a block of tiles at a time transformed, multiplied and transformed back.
 
     In a line tiles go from right to left, and lines downwards, so that what a tile writes beyond the image is
@@ -266,22 +278,22 @@ def _convolve(m, u, u_is_pixels, u_shape, v, v_is_pixels, v_shape, work, bias, z
                     corner = x_at + ((i * height + line * m) * width + tile * m) * C
                     for low in range(0, C, LANES):
                         c = min(low, C - LANES)
-                        _of_input(m, work, v_at + t * C + c, side * block * C, block * C, work, corner + c, width * C,
+                        _of_input(m, work, v_at + t * C + c, side * pitches[0], pitches[0], work, corner + c, width * C,
                                   C, zeros, 0)
                 for element in range(side * side):
                     for panel in range(panels):
                         for d in range(0, C, _DEPTH):
                             panel_strip(
-                                lanes, work, v_at + element * block * C + d, starts, tap, 1, work,
+                                lanes, work, v_at + element * pitches[0] + d, starts, tap, 1, work,
                                 ((element * panels + panel) * C + d) * lanes, tap, 1, min(_DEPTH, C - d), work,
-                                m_at + element * block * K + panel * lanes, places, 0, count, K - panel * lanes, zeros,
+                                m_at + element * pitches[1] + panel * lanes, places, 0, count, K - panel * lanes, zeros,
                                 0, d > 0)
                 for t in range(count):
                     i, line, tile = _tile(begin + t, tall, wide)
                     corner = y_at + ((i * P + line * m) * Q + tile * m) * K
                     for low in range(0, K, LANES):
                         k = min(low, K - LANES)
-                        _of_output(m, work, corner + k, Q * K, K, work, m_at + t * K + k, side * block * K, block * K,
+                        _of_output(m, work, corner + k, Q * K, K, work, m_at + t * K + k, side * pitches[1], pitches[1],
                                    bias, k)
             if v_is_pixels:
                 copy_line(work, y_at, v, first * P * Q * K, many * P * Q * K)
@@ -292,13 +304,13 @@ def _convolve(m, u, u_is_pixels, u_shape, v, v_is_pixels, v_shape, work, bias, z
 
 @jit
 def _products(m, x, x_is_pixels, x_shape, gy, gy_is_pixels, gy_shape, gw, work, zeros, panel_width, images, block,
-              window, tall, wide, parts, sum_size, per_part, sizes, tap, starts, places):
+              window, tall, wide, parts, sum_size, per_part, sizes, pitches, tap, starts, places):
     """work[part, (i, j), c, k] = the sums over that part's tiles; then their sum, transformed, is gw."""
     N, C, H, W, side = *x_shape, m + 2
     _, K, P, Q = gy_shape
     top, left, height, width = window
     panels, tiles, tasks = -(-K // panel_width), tall * wide, -(-N // images)
-    lanes, slabs = panels * panel_width, sizes[2] // (side * side * block * _SLAB)
+    lanes = panels * panel_width
     for part in prange(parts):
         x_at = parts * sum_size + part * per_part
         y_at = x_at + sizes[0]
@@ -321,18 +333,18 @@ def _products(m, x, x_is_pixels, x_shape, gy, gy_is_pixels, gy_shape, gw, work, 
                     i, line, tile = _tile(begin + t, tall, wide)
                     corner = x_at + ((i * height + line * m) * width + tile * m) * C
                     for low in range(0, C, _SLAB):
-                        _of_input(m, work, v_at + (low * block + t * _SLAB), side * slabs * block * _SLAB,
-                                  slabs * block * _SLAB, work, corner + low, width * C, C, zeros, 0)
+                        _of_input(m, work, v_at + (low * block + t * _SLAB), side * pitches[0], pitches[0], work,
+                                  corner + low, width * C, C, zeros, 0)
                     corner = y_at + ((i * tall + line) * m * wide + tile) * m * K
                     for low in range(0, K, LANES):
                         to = m_at + (low // panel_width * block + t) * panel_width + low % panel_width
-                        _of_gy(m, work, to, side * block * lanes, block * lanes, work, corner + low, wide * m * K, K,
-                               zeros, 0)
+                        _of_gy(m, work, to, side * pitches[1], pitches[1], work, corner + low, wide * m * K, K, zeros,
+                               0)
                 for element in range(side * side):
                     for panel in range(panels):
                         panel_strip(
-                            panel_width, work, v_at + element * slabs * block * _SLAB, starts, tap, _SLAB, work,
-                            m_at + (element * panels + panel) * block * panel_width, tap, 1, count, work,
+                            panel_width, work, v_at + element * pitches[0], starts, tap, _SLAB, work,
+                            m_at + element * pitches[1] + panel * block * panel_width, tap, 1, count, work,
                             part * sum_size + element * C * lanes + panel * panel_width, places, 0, C, panel_width,
                             zeros, 0, not fresh)
                 fresh = False
