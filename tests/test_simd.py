@@ -128,18 +128,18 @@ def test_rearrangements_comparisons_and_parts(count):
 
 
 @jit(parallel=False)
-def _subtracted(x, y, start, stop):
-    here = simd.between(start, stop)
+def _subtracted(x, y, bits):
+    here = simd.lanes_of(bits)
     simd.store_masked(y, 0, simd.broadcast(np.float32(100)) - simd.load_masked(x, 0, here), here)
     simd.store(y, LANES, simd.load(x, 1))
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int32, np.int64])
-@pytest.mark.parametrize("start, stop", [(-1, LANES - 1), (1, LANES + 1), (2, 3), (3, 2)])
-def test_integers_are_float32_in_a_vector(start, stop, dtype):
+@pytest.mark.parametrize("bits", [0, 1, 10, (1 << LANES) - 1])
+def test_integers_are_float32_in_a_vector(bits, dtype):
     x, y = np.arange(LANES + 1).astype(dtype), np.full(2 * LANES, 99, dtype)
-    _subtracted(x, y, start, stop)
-    here = (np.arange(LANES) >= start) & (np.arange(LANES) < stop)
+    _subtracted(x, y, np.uint32(bits))
+    here = bits >> np.arange(LANES) & 1 == 1
     np.testing.assert_array_equal(y, [*np.where(here, 100 - x[:-1], 99), *x[1:]])
 
 

@@ -58,7 +58,7 @@ def max_pool2d_forward(x, y, winner, kernel_size, stride, padding, dilation):
         loop = _max_last_float32 if vectors else _max_last
         loop(*_last(x, y, winner), *plan.windows, plan.kernel, plan.dilation)
     elif vectors and plan.halves:
-        _max_halving(*_volumes(x, y, winner), *plan.rows, plan.windows[2], plan.kernel[2])
+        _max_halving(*_volumes(x, y, winner), *plan.rows, plan.windows[2], plan.edges, plan.kernel[2])
     elif plan.whole and x.dtype == np.float32 and prod(plan.size) < _FLOAT_INTEGERS:
         _max_planes(_planes(x), y.reshape(-1), winner.reshape(-1))
     elif prod(plan.outputs) < _SHORT:
@@ -98,7 +98,7 @@ def avg_pool2d_forward(x, y, kernel_size, stride, padding, count_include_pad, di
     if _are_last(x, y):
         _avg_last(*_last(x, y), *plan.windows, *shares)
     elif plan.halves:
-        _avg_halving(*_volumes(x, y), plan.rows[0], plan.windows[2], *shares, plan.kernel[2])
+        _avg_halving(*_volumes(x, y), plan.rows[0], plan.windows[2], plan.edges, *shares, plan.kernel[2])
     elif plan.whole and x.dtype == np.float32:
         _avg_planes(_planes(x), y.reshape(-1), shares[0][0] * shares[1][0] * shares[2][0])
     elif prod(plan.outputs) < _SHORT:

@@ -10,12 +10,12 @@ from kdl.kernels.cpu.launch import device_function, jit, prange
 from kdl.kernels.cpu.simd import (
     LANES,
     begin,
-    between,
     broadcast,
     equal,
     evens,
-    first,
+    lanes_of,
     larger,
+    load,
     load_masked,
     load_part,
     odds,
@@ -31,9 +31,9 @@ _AHEAD = 1 << 10  # elements from a load to what is asked for
 
 
 @device_function
-def _masks(w, W):
-    """The lanes inside a row of W elements of vectors that start at w >= -1, after it, and two further each."""
-    return between(-w, W - w), first(W - w - LANES), first(W - w - 2), first(W - w - 2 - LANES)
+def _masks(edges, block):
+    """The lanes inside a row, of the vectors for a block of outputs."""
+    return lanes_of(edges[block, 0]), lanes_of(edges[block, 1]), lanes_of(edges[block, 2]), lanes_of(edges[block, 3])
 
 
 @device_function
@@ -54,10 +54,10 @@ def _fill(array, value):
 
 
 @jit(serial_below=_SERIAL)
-def _max_halving(x, y, winner, rows, names, widths, width):
+def _max_halving(x, y, winner, rows, names, widths, edges, width):
     """Of float32, with winners of one byte."""
     f4 = np.float32
-    planes, size, W = len(x), x[0].size, x.shape[3]
+    planes, size = len(x), x[0].size
     lines, Q = len(rows), y.shape[3]
     for plane in prange(planes):
         source, target, which = begin(x), begin(y), begin(winner)
@@ -66,9 +66,9 @@ def _max_halving(x, y, winner, rows, names, widths, width):
         for line in range(lines):
             to = (plane * lines + line) * Q
             for q in range(0, Q, LANES):
-                w, i = widths[q, 0], 0
-                best, tap = lowest, broadcast(names[line, 0]) + select(first(widths[q, 1]), one, zero)
-                in_a, in_b, in_c, in_d = _masks(w, W)
+                w, i, late = widths[q, 0], 0, lanes_of(edges[q // LANES, 4])
+                best, tap = lowest, broadcast(names[line, 0]) + select(late, one, zero)
+                in_a, in_b, in_c, in_d = _masks(edges, q // LANES)
                 while rows[line, i] >= 0:
                     at, name = plane * size + rows[line, i] + w, names[line, i]
                     prefetch(source, at + _AHEAD)
@@ -111,47 +111,51 @@ def _max_halving_backward(gy, winner, gx, rows, names, widths, tiled):
 
 
 @jit(serial_below=_SERIAL)
-def _avg_halving(x, y, rows, widths, shares_d, shares_h, shares_w, width):
-    planes, size, W = len(x), x[0].size, x.shape[3]
-    lines, P, Q = len(rows), y.shape[2], y.shape[3]
+def _avg_halving(x, y, rows, widths, edges, shares_d, shares_h, shares_w, width):
+    planes, size = len(x), x[0].size
+    _, E, P, Q = y.shape
     for plane in prange(planes):
         source, target, shares, zero = begin(x), begin(y), begin(shares_w), broadcast(x.dtype.type(0))
-        end = (plane + 1) * lines * Q
-        for line in range(lines):
-            to, share = (plane * lines + line) * Q, broadcast(shares_d[line // P] * shares_h[line % P])
-            for q in range(0, Q, LANES):
-                w, i, sums = widths[q, 0], 0, zero
-                in_a, in_b, in_c, in_d = _masks(w, W)
-                while rows[line, i] >= 0:
-                    at = plane * size + rows[line, i] + w
-                    prefetch(source, at + _AHEAD)
-                    prefetch(source, at + LANES + _AHEAD)
-                    a, b = load_masked(source, at, in_a), load_masked(source, at + LANES, in_b)
-                    sums = sums + (evens(a, b) + odds(a, b))
-                    if width == 3:
-                        c, d = load_masked(source, at + 2, in_c), load_masked(source, at + 2 + LANES, in_d)
-                        sums = sums + evens(c, d)
-                    i += 1
-                store_part(target, to + q, sums * (share * load_part(shares, q, Q - q)), end - to - q)
+        end = (plane + 1) * E * P * Q
+        for e in range(E):
+            for p in range(P):
+                line, share = e * P + p, broadcast(shares_d[e] * shares_h[p])
+                to = (plane * E * P + line) * Q
+                for q in range(0, Q, LANES):
+                    w, i, sums = widths[q, 0], 0, zero
+                    in_a, in_b, in_c, in_d = _masks(edges, q // LANES)
+                    while rows[line, i] >= 0:
+                        at = plane * size + rows[line, i] + w
+                        prefetch(source, at + _AHEAD)
+                        prefetch(source, at + LANES + _AHEAD)
+                        a, b = load_masked(source, at, in_a), load_masked(source, at + LANES, in_b)
+                        sums = sums + (evens(a, b) + odds(a, b))
+                        if width == 3:
+                            c, d = load_masked(source, at + 2, in_c), load_masked(source, at + 2 + LANES, in_d)
+                            sums = sums + evens(c, d)
+                        i += 1
+                    store_part(target, to + q, sums * (share * load(shares, q)), end - to - q)
 
 
 @jit(serial_below=_SERIAL)
 def _avg_halving_backward(gy, gx, rows, widths, shares_d, shares_h, shares_w, tiled):
     """The same for windows two wide that do not meet; with `tiled` ones nothing lies between them."""
-    planes, lines, size = len(gx), len(rows), gx[0].size
-    P, Q = gy.shape[2:]
+    planes, size = len(gx), gx[0].size
+    _, E, P, Q = gy.shape
     flat = gx.reshape(planes, size)
     for plane in prange(planes):
         if not tiled:
             _fill(flat[plane], gx.dtype.type(0))
         source, target, shares = begin(gy), begin(gx), begin(shares_w)
-        for line in range(lines):
-            start, share = (plane * lines + line) * Q, broadcast(shares_d[line // P] * shares_h[line % P])
-            for q in range(0, Q, LANES):
-                count, i = Q - q, 0
-                g = load_part(source, start + q, count) * (share * load_part(shares, q, count))
-                while rows[line, i] >= 0:
-                    at = plane * size + rows[line, i] + widths[q, 0]
-                    store_part(target, at, zip_low(g, g), 2 * count)
-                    store_part(target, at + LANES, zip_high(g, g), 2 * count - LANES)
-                    i += 1
+        for e in range(E):
+            for p in range(P):
+                line, share = e * P + p, broadcast(shares_d[e] * shares_h[p])
+                start = (plane * E * P + line) * Q
+                for q in range(0, Q, LANES):
+                    count, i = Q - q, 0
+                    g = load_part(source, start + q, count) * (share * load(shares, q))
+                    while rows[line, i] >= 0:
+                        at = plane * size + rows[line, i] + widths[q, 0]
+                        store_part(target, at, zip_low(g, g), 2 * count)
+                        store_part(target, at + LANES, zip_high(g, g), 2 * count - LANES)
+                        i += 1

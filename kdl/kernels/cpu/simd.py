@@ -31,7 +31,7 @@ LANES = 16 if "+avx512f" in _features else 8 if "+avx2" in _features else 4
 REGISTERS = 32 if LANES == 16 or platform.machine() in ("aarch64", "arm64") else 16
 
 INDEX, FLOAT, NUMBER, BIT = ir.IntType(64), ir.FloatType(), ir.IntType(32), ir.IntType(1)
-VECTOR, WIDE, MASK, INDICES = [ir.VectorType(element, LANES) for element in (FLOAT, ir.DoubleType(), BIT, INDEX)]
+VECTOR, WIDE, MASK = [ir.VectorType(element, LANES) for element in (FLOAT, ir.DoubleType(), BIT)]
 ZERO = ir.Constant(VECTOR, [0.0] * LANES)
 
 
@@ -81,8 +81,11 @@ def emit_fma(builder, a, b, c):
 
 def emit_first(builder, count):
     """The mask of lanes 0 to count - 1."""
-    lanes = ir.Constant(INDICES, list(range(LANES)))
-    return builder.icmp_signed("<", lanes, emit_broadcast(builder, count))
+    none, every = index(0), index(LANES)
+    count = builder.select(builder.icmp_signed("<", count, every), count, every)
+    count = builder.select(builder.icmp_signed(">", count, none), count, none)
+    bits = builder.sub(builder.shl(index(1), count), index(1))
+    return builder.bitcast(builder.trunc(bits, ir.IntType(LANES)), MASK)
 
 
 def emit_prefetch(builder, address, *, write=False):
@@ -245,12 +248,11 @@ def first(typing, count):
 
 
 @intrinsic
-def between(typing, start, stop):
-    """The mask of lanes start to stop - 1."""
+def lanes_of(typing, bits):
+    """The mask of lanes whose bit is 1, from the lowest on."""
     def generate(context, builder, signature, args):
-        before, until = [emit_first(builder, count) for count in args]
-        return builder.and_(until, builder.not_(before))
-    return _mask(types.intp, types.intp), generate
+        return builder.bitcast(builder.trunc(args[0], ir.IntType(LANES)), MASK)
+    return _mask(types.uint32), generate
 
 
 @intrinsic

@@ -3,6 +3,8 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
+from kdl.kernels.cpu.simd import LANES
+
 
 class Plan:
     """What the loops need to know about the windows of one geometry; they are adaptive where kernel_size is None.
@@ -64,6 +66,15 @@ class Plan:
         return starts.reshape(E * P, -1), names.reshape(E * P, -1)
 
     @cached_property
+    def edges(self):
+        """For every LANES outputs of a row that is halved, as bits: which lanes lie inside the row, of the vectors that
+        start with the first window, LANES further on, and two further than these; and which outputs lack tap 0."""
+        width, lanes = self.windows[2][::LANES], np.arange(LANES)
+        places = width[:, :1, None] + np.array([[0], [LANES], [2], [2 + LANES]]) + lanes
+        bits = (((places >= 0) & (places < self.size[2])) << lanes).sum(2)
+        return np.concatenate([bits, width[:, 1:2]], 1).astype(np.uint32)  # only the very first output can lack it
+
+    @cached_property
     def offsets(self):
         """How far every tap lies from the origin of its window, in a flat volume."""
         k, r, s = [np.arange(taps) * step for taps, step in zip(self.kernel, self.dilation, strict=True)]
@@ -106,7 +117,7 @@ def _windows(outputs, size, kernel, stride, padding, dilation):
 
 @lru_cache(maxsize=256)
 def shares_of(plan, count_include_pad, divisor_override, dtype):
-    """For each axis, every output's factor of 1 / divisor."""
+    """For each axis, every output's factor of 1 / divisor; the last has a vector of zeros behind it."""
     if divisor_override:
         counts = [np.ones(outputs) for outputs in plan.outputs]
         counts[0] *= divisor_override
@@ -115,4 +126,5 @@ def shares_of(plan, count_include_pad, divisor_override, dtype):
             plan.windows, plan.kernel, plan.size, plan.padding, strict=True)]
     else:
         counts = [window[:, 2] - window[:, 1] for window in plan.windows]
-    return [(1 / count).astype(dtype) for count in counts]
+    d, h, w = [(1 / count).astype(dtype) for count in counts]
+    return d, h, np.pad(w, (0, LANES))
