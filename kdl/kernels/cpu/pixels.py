@@ -105,7 +105,7 @@ def cost(lanes, depth, pieces):
     width = width_for(lanes)
     outputs = sum(prod(p.outputs) for p in pieces)
     sums = -(-lanes // width) * width * sum(len(p.taps) * prod(p.outputs) for p in pieces)
-    return sums * (7 if width == LANES else 5) // 5 + _COPY * lanes * outputs // depth
+    return sums * (8 if width == LANES else 5) // 5 + _COPY * lanes * outputs // depth
 
 
 def correlate(u, w, b, v, axes, groups, backward):
