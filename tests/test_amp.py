@@ -27,10 +27,10 @@ CASES = [pytest.param(row, case, id=f"{row.name}({case})") for row in ROWS if ro
 # are no matrix products, and what has no kernel for bfloat16 is computed, or left, in float32.
 LOWER_HERE = {"bilinear", "einsum", "gru", "gru_cell", "inner", "lstm", "lstm_cell", "tensordot"}
 NO_KERNEL = {"adaptive_avg_pool3d", "adaptive_max_pool3d", "adaptive_max_pool3d_with_indices", "avg_pool3d",
-             "fractional_max_pool2d", "fractional_max_pool2d_with_indices", "fractional_max_pool3d",
-             "fractional_max_pool3d_with_indices", "grid_sample", "inverse", "interpolate", "ldexp",
-             "local_response_norm", "lp_pool3d", "matrix_power", "max_pool3d", "max_unpool1d", "max_unpool2d",
-             "max_unpool3d", "nanquantile", "nextafter", "pad", "quantile", "trace"}
+             "cholesky_inverse", "cholesky_solve", "fractional_max_pool2d", "fractional_max_pool2d_with_indices",
+             "fractional_max_pool3d", "fractional_max_pool3d_with_indices", "grid_sample", "inverse", "interpolate",
+             "ldexp", "local_response_norm", "lp_pool3d", "matrix_power", "max_pool3d", "max_unpool1d",
+             "max_unpool2d", "max_unpool3d", "nanquantile", "nextafter", "pad", "pinverse", "quantile", "trace"}
 WEIGHTED = {"l1_loss", "mse_loss"}  # torch multiplies the losses by weights in Python, in bfloat16
 
 

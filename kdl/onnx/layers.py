@@ -297,11 +297,12 @@ def _instance_norm(t, x, mean, var, w, b, use_input_stats, momentum, eps):
 
 
 def _layer_norm(t, f, x, w, b):
-    return t.op("LayerNormalization", x, _ones(t, w, x.shape[-f.n:], x.dtype), b, axis=-f.n, epsilon=f.eps)
+    return t.op("LayerNormalization", x, _ones(t, w, f.shape, x.dtype), b, axis=-len(f.shape),
+                epsilon=f.eps)
 
 
 def _rms_norm(t, f, x, w, b):
-    mean = t.op("ReduceMean", t.op("Mul", x, x), list(range(x.ndim - f.n, x.ndim)), keepdims=1)
+    mean = t.op("ReduceMean", t.op("Mul", x, x), list(range(x.ndim - len(f.shape), x.ndim)), keepdims=1)
     y = t.op("Div", x, t.op("Sqrt", t.op("Add", mean, f.eps)))
     return y if w is None else t.op("Mul", y, w)
 
