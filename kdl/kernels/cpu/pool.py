@@ -1,10 +1,10 @@
 """Pooling on the CPU. The maths stands in kdl/ops/pool.py.
 
 Channels-last arrays have loops of their own (pool_last.py). Contiguous arrays are volumes (planes, D, H, W): planes is
-N C, and D = 1 in 2-D. Windows that halve the rows have the fastest loops (pool_halving.py); one that is the whole plane
-is taken here. All others go by lines (pool_lines.py), or output by output: for adaptive pooling, where windows differ,
-and for planes with so few outputs that a line would be short. That is done for many planes at once (pool_lanes.py) or,
-in large planes, here.
+N C, and D = 1 in 2-D. Windows that halve the rows have the fastest loops (pool_halving.py). Others go by lines
+(pool_lines.py), or output by output: for adaptive pooling, where windows differ, and for planes with so few outputs
+that a line would be short. That is done for many planes at once (pool_lanes.py), as it is where the window is the whole
+plane, or one by one here.
 """
 from math import prod
 
@@ -12,7 +12,15 @@ import numpy as np
 
 from kdl.kernels.cpu.launch import device_function, jit, prange, widened
 from kdl.kernels.cpu.pool_halving import _avg_halving, _avg_halving_backward, _max_halving, _max_halving_backward
-from kdl.kernels.cpu.pool_lanes import LARGEST, _avg_lanes, _avg_lanes_backward, _max_lanes
+from kdl.kernels.cpu.pool_lanes import (
+    LARGEST,
+    _avg_lanes,
+    _avg_lanes_backward,
+    _avg_planes,
+    _avg_planes_backward,
+    _max_lanes,
+    _max_planes,
+)
 from kdl.kernels.cpu.pool_last import (
     _adaptive_max_last_backward,
     _avg_last,
@@ -23,29 +31,15 @@ from kdl.kernels.cpu.pool_last import (
     _max_last_float32,
     _max_last_positions,
 )
-from kdl.kernels.cpu.pool_lines import _avg_lines, _avg_lines_backward, _fill, _max_lines
-from kdl.kernels.cpu.simd import (
-    LANES,
-    begin,
-    broadcast,
-    equal,
-    first,
-    larger,
-    less,
-    load,
-    load_part,
-    select,
-    store,
-    store_part,
-    transpose,
-)
+from kdl.kernels.cpu.pool_lines import _avg_lines, _avg_lines_backward, _max_lines
+from kdl.kernels.cpu.pool_taps import _fill
+from kdl.kernels.cpu.simd import LANES
 from kdl.kernels.cpu.windows import plan_of, shares_of
 from kdl.tensor import channels_to_end
 
 _SHORT = 16  # outputs of a plane below which windows beat lines: two vectors of float32
 _MANY = 26  # taps from which a loop over the outputs alone beats one over the taps
 _FLOAT_INTEGERS = 1 << 24  # below it float32 has every integer
-_CHUNKS = 128  # planes are shared out in so many chunks at most, each with its own room
 _SERIAL = 1 << 15  # elements below which waking threads (30 to 90 us) costs more than they save
 
 
@@ -204,91 +198,6 @@ def _last(*arrays):
 def _planes(array):
     """Contiguous (N, C, ...) as (planes, elements)."""
     return array.reshape(array.shape[0] * array.shape[1], -1)
-
-
-# --- whole planes, of float32: LANES at a time, the vectors of which are transposed and taken together at the end ---
-@jit(serial_below=_SERIAL)
-def _avg_planes(x, y, share):
-    f4 = np.float32
-    planes, size = x.shape
-    groups = (planes + LANES - 1) // LANES
-    chunks = min(groups, _CHUNKS)
-    for chunk in prange(chunks):
-        source, target, room, zero = begin(x), begin(y), np.empty(LANES * LANES, f4), broadcast(f4(0))
-        for start in range(groups * chunk // chunks * LANES, groups * (chunk + 1) // chunks * LANES, LANES):
-            here = min(LANES, planes - start)
-            for lane in range(here):
-                at, a, b, pairs = (start + lane) * size, zero, zero, size // (2 * LANES) * (2 * LANES)
-                for i in range(at, at + pairs, 2 * LANES):
-                    a, b = a + load(source, i), b + load(source, i + LANES)
-                for i in range(pairs, size, LANES):
-                    a = a + load_part(source, at + i, size - i)
-                store(room, lane * LANES, a + b)
-            transpose(room, 0, LANES, room, 0, LANES)
-            sums = zero
-            for i in range(LANES):
-                sums = sums + load(room, i * LANES)
-            store_part(target, start, sums * broadcast(share), here)
-
-
-@jit(serial_below=_SERIAL)
-def _avg_planes_backward(gy, gx, share):
-    planes, size = gx.shape
-    for plane in prange(planes):
-        target, g, end = begin(gx), broadcast(gy[plane] * share), (plane + 1) * size
-        for i in range(plane * size, end, LANES):
-            store_part(target, i, g, end - i)
-
-
-@jit(serial_below=_SERIAL)
-def _max_planes(x, y, index):
-    """The first maximum, or the last NaN."""
-    f4 = np.float32
-    planes, size = x.shape
-    groups = (planes + LANES - 1) // LANES
-    chunks, numbers = min(groups, _CHUNKS), np.arange(2 * LANES).astype(f4)
-    for chunk in prange(chunks):
-        source, target, room = begin(x), begin(y), np.empty(2 * LANES * LANES, f4)
-        lowest, step, half = broadcast(f4(-np.inf)), broadcast(f4(2 * LANES)), LANES * LANES
-        for start in range(groups * chunk // chunks * LANES, groups * (chunk + 1) // chunks * LANES, LANES):
-            here = min(LANES, planes - start)
-            for lane in range(here):
-                at, pairs = (start + lane) * size, size // (2 * LANES) * (2 * LANES)
-                a, b, i, j = lowest, lowest, load(numbers, 0), load(numbers, LANES)
-                best, place, other, place_of_other = a, i, b, j
-                for k in range(at, at + pairs, 2 * LANES):
-                    a, b = load(source, k), load(source, k + LANES)
-                    taken, taken_of_other = larger(a, best), larger(b, other)
-                    best, place = select(taken, a, best), select(taken, i, place)
-                    other, place_of_other = select(taken_of_other, b, other), select(taken_of_other, j, place_of_other)
-                    i, j = i + step, j + step
-                for k in range(pairs, size, LANES):
-                    a = select(first(size - k), load_part(source, at + k, size - k), lowest)
-                    taken = larger(a, best)
-                    best, place = select(taken, a, best), select(taken, i, place)
-                    i = j
-                best, place = _earlier(other, place_of_other, best, place)
-                store(room, lane * LANES, best)
-                store(room, half + lane * LANES, place)
-            transpose(room, 0, LANES, room, 0, LANES)
-            transpose(room, half, LANES, room, half, LANES)
-            best, place = load(room, 0), load(room, half)
-            for i in range(LANES, half, LANES):
-                best, place = _earlier(load(room, i), load(room, half + i), best, place)
-            store_part(target, start, best, here)
-            store_part(index, start, place, here)
-            for lane in range(here):
-                if y[start + lane] != y[start + lane]:
-                    for i in range(size):
-                        if x[start + lane, i] != x[start + lane, i]:
-                            index[start + lane] = i
-
-
-@device_function
-def _earlier(v, i, best, place):
-    """Take over what is larger, or as large and further in front."""
-    taken, tied = larger(v, best), equal(v, best)
-    return select(taken, v, best), select(taken, i, select(tied, select(less(i, place), i, place), place))
 
 
 # --- windows ---

@@ -7,6 +7,7 @@ under a mask (4.6 ms instead of 1.4 for 2 x 2 of (32, 64, 56, 56)).
 import numpy as np
 
 from kdl.kernels.cpu.launch import device_function, jit, prange
+from kdl.kernels.cpu.pool_taps import _fill, _take
 from kdl.kernels.cpu.simd import (
     LANES,
     begin,
@@ -14,7 +15,6 @@ from kdl.kernels.cpu.simd import (
     equal,
     evens,
     lanes_of,
-    larger,
     load,
     load_masked,
     load_part,
@@ -34,19 +34,6 @@ _AHEAD = 1 << 10  # elements from a load to what is asked for
 def _masks(edges, block):
     """The lanes inside a row, of the vectors for a block of outputs."""
     return lanes_of(edges[block, 0]), lanes_of(edges[block, 1]), lanes_of(edges[block, 2]), lanes_of(edges[block, 3])
-
-
-@device_function
-def _take(v, tap, best, taps):
-    """Take over what is larger, or NaN: in the order of taps the first maximum stays, and the last NaN."""
-    taken = larger(v, best)
-    return select(taken, v, best), select(taken, broadcast(tap), taps)
-
-
-@device_function
-def _fill(array, value):
-    for i in range(array.size):  # a slice assignment takes 40 ns, however short
-        array[i] = value
 
 
 # The loops over the rows of a window end at a -1, and not after a count: LLVM would make four rows of one, with a
@@ -75,12 +62,12 @@ def _max_halving(x, y, winner, rows, names, widths, edges, width):
                     prefetch(source, at + LANES + _AHEAD)
                     a = select(in_a, load_masked(source, at, in_a), lowest)
                     b = select(in_b, load_masked(source, at + LANES, in_b), lowest)
-                    best, tap = _take(evens(a, b), name, best, tap)
-                    best, tap = _take(odds(a, b), name + f4(1), best, tap)
+                    best, tap = _take(evens(a, b), broadcast(name), best, tap)
+                    best, tap = _take(odds(a, b), broadcast(name + f4(1)), best, tap)
                     if width == 3:
                         c = select(in_c, load_masked(source, at + 2, in_c), lowest)
                         d = select(in_d, load_masked(source, at + 2 + LANES, in_d), lowest)
-                        best, tap = _take(evens(c, d), name + f4(2), best, tap)
+                        best, tap = _take(evens(c, d), broadcast(name + f4(2)), best, tap)
                     i += 1
                 store_part(target, to + q, best, end - to - q)
                 store_part(which, to + q, tap, end - to - q)

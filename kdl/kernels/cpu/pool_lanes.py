@@ -1,17 +1,35 @@
-"""Pooling of small contiguous volumes (planes, D, H, W) of float32 by windows of any kind, LANES planes at a time.
+"""Pooling of contiguous volumes (planes, D, H, W) of float32, LANES planes at a time.
 
-The planes are transposed into a room where neighbouring numbers belong to neighbouring planes: there every tap of a
-window is one vector, however short the window, and no sum or maximum has to be taken across a vector.
+Small planes are transposed into a room where neighbouring numbers belong to neighbouring planes: there every tap of a
+window is one vector, however short the window, and no sum or maximum has to be taken across a vector. Where the window
+is the whole plane, of any size, a plane becomes one vector first, and LANES of those are transposed.
 """
 import numpy as np
 
 from kdl.kernels.cpu.launch import device_function, jit, prange
-from kdl.kernels.cpu.simd import LANES, begin, broadcast, larger, load, select, store, transpose
+from kdl.kernels.cpu.pool_taps import _take
+from kdl.kernels.cpu.simd import (
+    LANES,
+    begin,
+    broadcast,
+    equal,
+    first,
+    larger,
+    less,
+    load,
+    load_part,
+    select,
+    store,
+    store_part,
+    transpose,
+)
 
 LARGEST = 1 << 10  # elements of a volume: LANES of them take 64 KB
+_CHUNKS = 128  # whole planes are shared out in so many chunks at most, each with its own room
 _SERIAL = 1 << 15  # elements below which waking threads (30 to 90 us) costs more than they save
 
 
+# --- windows ---
 @device_function
 def _gather(x, start, here, size, room):
     """room[i, lane] = x[start + lane, i], for `here` planes."""
@@ -70,8 +88,7 @@ def _max_lanes(x, y, winner, depths, heights, widths, taps, dilation):
                                 place = origin + (k * dd * H + r * dh) * W + s * dw
                                 number = (k * R + r) * S + s if K else place
                                 v = load(lines, place * LANES)
-                                taken = larger(v, best)
-                                best, at = select(taken, v, best), select(taken, broadcast(f4(number)), at)
+                                best, at = _take(v, broadcast(f4(number)), best, at)
                     to = ((e * P + p) * Q + q) * LANES
                     store(best_of, to, best)
                     store(at_of, to, at)
@@ -138,3 +155,86 @@ def _avg_lanes_backward(gy, gx, depths, heights, widths, shares_d, shares_h, sha
                                 to = (place + s) * LANES
                                 store(lines, to, load(lines, to) + g)
         _scatter(room, start, here, size, gx)
+
+
+# --- the whole plane is the window: a vector per plane, and these are transposed ---
+@jit(serial_below=_SERIAL)
+def _avg_planes(x, y, share):
+    f4 = np.float32
+    planes, size = x.shape
+    groups = (planes + LANES - 1) // LANES
+    chunks = min(groups, _CHUNKS)
+    for chunk in prange(chunks):
+        source, target, room, zero = begin(x), begin(y), np.empty(LANES * LANES, f4), broadcast(f4(0))
+        for start in range(groups * chunk // chunks * LANES, groups * (chunk + 1) // chunks * LANES, LANES):
+            here = min(LANES, planes - start)
+            for lane in range(here):
+                at, a, b, pairs = (start + lane) * size, zero, zero, size // (2 * LANES) * (2 * LANES)
+                for i in range(at, at + pairs, 2 * LANES):
+                    a, b = a + load(source, i), b + load(source, i + LANES)
+                for i in range(pairs, size, LANES):
+                    a = a + load_part(source, at + i, size - i)
+                store(room, lane * LANES, a + b)
+            transpose(room, 0, LANES, room, 0, LANES)
+            sums = zero
+            for i in range(LANES):
+                sums = sums + load(room, i * LANES)
+            store_part(target, start, sums * broadcast(share), here)
+
+
+@jit(serial_below=_SERIAL)
+def _avg_planes_backward(gy, gx, share):
+    planes, size = gx.shape
+    for plane in prange(planes):
+        target, g, end = begin(gx), broadcast(gy[plane] * share), (plane + 1) * size
+        for i in range(plane * size, end, LANES):
+            store_part(target, i, g, end - i)
+
+
+@jit(serial_below=_SERIAL)
+def _max_planes(x, y, index):
+    """The first maximum, or the last NaN."""
+    f4 = np.float32
+    planes, size = x.shape
+    groups = (planes + LANES - 1) // LANES
+    chunks, numbers = min(groups, _CHUNKS), np.arange(2 * LANES).astype(f4)
+    for chunk in prange(chunks):
+        source, target, room = begin(x), begin(y), np.empty(2 * LANES * LANES, f4)
+        lowest, step, half = broadcast(f4(-np.inf)), broadcast(f4(2 * LANES)), LANES * LANES
+        for start in range(groups * chunk // chunks * LANES, groups * (chunk + 1) // chunks * LANES, LANES):
+            here = min(LANES, planes - start)
+            for lane in range(here):
+                at, pairs = (start + lane) * size, size // (2 * LANES) * (2 * LANES)
+                a, b, i, j = lowest, lowest, load(numbers, 0), load(numbers, LANES)
+                best, place, other, place_of_other = a, i, b, j
+                for k in range(at, at + pairs, 2 * LANES):
+                    a, b = load(source, k), load(source, k + LANES)
+                    best, place = _take(a, i, best, place)
+                    other, place_of_other = _take(b, j, other, place_of_other)
+                    i, j = i + step, j + step
+                for k in range(pairs, size, LANES):
+                    a = select(first(size - k), load_part(source, at + k, size - k), lowest)
+                    best, place = _take(a, i, best, place)
+                    i = j
+                best, place = _earlier(other, place_of_other, best, place)
+                store(room, lane * LANES, best)
+                store(room, half + lane * LANES, place)
+            transpose(room, 0, LANES, room, 0, LANES)
+            transpose(room, half, LANES, room, half, LANES)
+            best, place = load(room, 0), load(room, half)
+            for i in range(LANES, half, LANES):
+                best, place = _earlier(load(room, i), load(room, half + i), best, place)
+            store_part(target, start, best, here)
+            store_part(index, start, place, here)
+            for lane in range(here):
+                if y[start + lane] != y[start + lane]:
+                    for i in range(size):
+                        if x[start + lane, i] != x[start + lane, i]:
+                            index[start + lane] = i
+
+
+@device_function
+def _earlier(v, i, best, place):
+    """Take over what is larger, or as large and further in front."""
+    taken, tied = larger(v, best), equal(v, best)
+    return select(taken, v, best), select(taken, i, select(tied, select(less(i, place), i, place), place))

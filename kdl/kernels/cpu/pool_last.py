@@ -6,31 +6,10 @@ while the taps of its window pass by.
 import numpy as np
 
 from kdl.kernels.cpu.launch import device_function, jit, prange
-from kdl.kernels.cpu.simd import LANES, broadcast, equal, larger, load_part, select, store_part
+from kdl.kernels.cpu.pool_taps import _add, _fill, _keep_larger, _take
+from kdl.kernels.cpu.simd import LANES, begin, broadcast, equal, load_part, select, store_part
 
 _SERIAL = 1 << 15  # elements below which waking threads (30 to 90 us) costs more than they save
-
-
-@device_function
-def _fill(row, value):
-    for c in range(row.size):  # a slice assignment takes 40 ns, however short
-        row[c] = value
-
-
-@device_function
-def _add(values, total):
-    for c in range(total.size):
-        total[c] += values[c]
-
-
-@device_function
-def _keep_larger(values, best, which, tap):
-    """Take over what is larger, or NaN: in the order of taps the first maximum stays, and the last NaN."""
-    for c in range(best.size):
-        v, b, w = values[c], best[c], which[c]
-        larger = (v > b) | (v != v)
-        best[c] = v if larger else b
-        which[c] = tap if larger else w
 
 
 @jit(serial_below=_SERIAL)
@@ -83,11 +62,11 @@ def _max_last_float32(x, y, winner, depths, heights, widths, taps, dilation):
     _, D, H, W, C = x.shape
     N, E, P, Q, _ = y.shape
     K, R, S = taps
-    source, target, bytes = x.reshape(-1), y.reshape(-1), winner.reshape(-1)
     for line in prange(N * E * P):
+        source, target, which = begin(x), begin(y), begin(winner)
         n, e, p = line // (E * P), line // P % E, line % P
         image, start = n * D * H * W, line * Q * C
-        which, places, names = np.empty(Q * C, f4), np.empty(K * R * S, np.int64), np.empty(K * R * S, f4)
+        places, names = np.empty(K * R * S, np.int64), np.empty(K * R * S, f4)
         for q in range(Q):
             inside = _inside(depths[e], heights[p], widths[q], taps, dilation, H, W, places, names)
             initial = names[0] if inside else f4(K * R * S)
@@ -95,13 +74,9 @@ def _max_last_float32(x, y, winner, depths, heights, widths, taps, dilation):
                 best, tap = broadcast(f4(-np.inf)), broadcast(initial)
                 for t in range(inside):
                     v = load_part(source, (image + places[t]) * C + c, C - c)
-                    taken = larger(v, best)
-                    best, tap = select(taken, v, best), select(taken, broadcast(names[t]), tap)
+                    best, tap = _take(v, broadcast(names[t]), best, tap)
                 store_part(target, start + q * C + c, best, C - c)
-                store_part(which, q * C + c, tap, C - c)
-        part = bytes[start:start + Q * C]
-        for i in range(part.size):
-            part[i] = np.uint8(np.int32(which[i]))
+                store_part(which, start + q * C + c, tap, C - c)
 
 
 @jit(serial_below=_SERIAL)
@@ -128,21 +103,20 @@ def _max_last_backward_float32(gy, winner, gx, depths, heights, widths, taps, di
     N, D, H, W, C = gx.shape
     _, E, P, Q, _ = gy.shape
     K, R, S = taps
-    source, target, flat = gy.reshape(-1), gx.reshape(-1), gx.reshape(N, -1)
+    flat = gx.reshape(N, -1)
     for n in prange(N):
-        zero, image = broadcast(f4(0)), n * D * H * W
-        which, places, names = np.empty(Q * C, f4), np.empty(K * R * S, np.int64), np.empty(K * R * S, f4)
+        source, target, which, zero, image = begin(gy), begin(gx), begin(winner), broadcast(f4(0)), n * D * H * W
+        places, names = np.empty(K * R * S, np.int64), np.empty(K * R * S, f4)
         if not tiled:
             _fill(flat[n], f4(0))
         for e in range(E):
             for p in range(P):
-                start, part = ((n * E + e) * P + p) * Q * C, winner[n, e, p].reshape(-1)
-                for i in range(part.size):
-                    which[i] = f4(part[i])
+                start = ((n * E + e) * P + p) * Q * C
                 for q in range(Q):
                     inside = _inside(depths[e], heights[p], widths[q], taps, dilation, H, W, places, names)
                     for c in range(0, C, LANES):
-                        g, tap = load_part(source, start + q * C + c, C - c), load_part(which, q * C + c, C - c)
+                        at = start + q * C + c
+                        g, tap = load_part(source, at, C - c), load_part(which, at, C - c)
                         for t in range(inside):
                             at, value = (image + places[t]) * C + c, select(equal(tap, broadcast(names[t])), g, zero)
                             if not tiled:

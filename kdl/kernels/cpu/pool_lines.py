@@ -6,6 +6,7 @@ meets all output rows as one contiguous line, so that each tap is one vectorised
 import numpy as np
 
 from kdl.kernels.cpu.launch import device_function, jit, prange
+from kdl.kernels.cpu.pool_taps import _add, _fill, _keep_larger
 
 _CHUNKS = 128  # planes are shared out in so many chunks at most, each with its own cells
 _SERIAL = 1 << 15  # elements below which waking threads (30 to 90 us) costs more than they save
@@ -71,28 +72,6 @@ def _collect(cells, gx, padding):
                     for j in range(min(cell.size, (W - 1 - b) // sw + 1)):
                         row[b + j * sw] = cell[j]
             a, i = (a + 1, i) if a + 1 < sh else (0, i + 1)
-
-
-@device_function
-def _fill(array, value):
-    for i in range(array.size):  # a slice assignment takes 40 ns, however short
-        array[i] = value
-
-
-@device_function
-def _add(values, total):
-    for i in range(total.size):
-        total[i] += values[i]
-
-
-@device_function
-def _keep_larger(values, best, which, tap):
-    """Take over what is larger, or NaN: in the order of taps the first maximum stays, and the last NaN."""
-    for i in range(best.size):
-        v, b, w = values[i], best[i], which[i]
-        larger = (v > b) | (v != v)
-        best[i] = v if larger else b
-        which[i] = tap if larger else w
 
 
 @jit(serial_below=_SERIAL)
