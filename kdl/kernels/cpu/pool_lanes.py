@@ -17,7 +17,9 @@ from kdl.kernels.cpu.simd import (
     larger,
     less,
     load,
+    load_masked,
     load_part,
+    prefetch,
     select,
     store,
     store_part,
@@ -197,28 +199,31 @@ def _max_planes(x, y, index):
     f4 = np.float32
     planes, size = x.shape
     groups = (planes + LANES - 1) // LANES
-    chunks, numbers = min(groups, _CHUNKS), np.arange(2 * LANES).astype(f4)
+    chunks, lanes = min(groups, _CHUNKS), np.arange(LANES).astype(f4)
     for chunk in prange(chunks):
         source, target, room = begin(x), begin(y), np.empty(2 * LANES * LANES, f4)
-        lowest, step, half = broadcast(f4(-np.inf)), broadcast(f4(2 * LANES)), LANES * LANES
+        lowest, step, numbers, half = broadcast(f4(-np.inf)), broadcast(f4(LANES)), load(lanes, 0), LANES * LANES
+        whole, inside = size // LANES * LANES, first(size % LANES)
         for start in range(groups * chunk // chunks * LANES, groups * (chunk + 1) // chunks * LANES, LANES):
             here = min(LANES, planes - start)
-            for lane in range(here):
-                at, pairs = (start + lane) * size, size // (2 * LANES) * (2 * LANES)
-                a, b, i, j = lowest, lowest, load(numbers, 0), load(numbers, LANES)
-                best, place, other, place_of_other = a, i, b, j
-                for k in range(at, at + pairs, 2 * LANES):
-                    a, b = load(source, k), load(source, k + LANES)
-                    best, place = _take(a, i, best, place)
-                    other, place_of_other = _take(b, j, other, place_of_other)
-                    i, j = i + step, j + step
-                for k in range(pairs, size, LANES):
-                    a = select(first(size - k), load_part(source, at + k, size - k), lowest)
-                    best, place = _take(a, i, best, place)
-                    i = j
-                best, place = _earlier(other, place_of_other, best, place)
-                store(room, lane * LANES, best)
-                store(room, half + lane * LANES, place)
+            for lane in range(0, here, 2):  # two planes, since a comparison waits for the one before
+                one, two = (start + lane) * size, (start + min(lane + 1, here - 1)) * size
+                best_of_one, at_of_one, best_of_two, at_of_two, at = lowest, numbers, lowest, numbers, numbers
+                for i in range(0, whole, LANES):
+                    prefetch(source, one + i + 2 * size)
+                    prefetch(source, two + i + 2 * size)
+                    best_of_one, at_of_one = _take(load(source, one + i), at, best_of_one, at_of_one)
+                    best_of_two, at_of_two = _take(load(source, two + i), at, best_of_two, at_of_two)
+                    at = at + step
+                if whole < size:
+                    v = select(inside, load_masked(source, one + whole, inside), lowest)
+                    w = select(inside, load_masked(source, two + whole, inside), lowest)
+                    best_of_one, at_of_one = _take(v, at, best_of_one, at_of_one)
+                    best_of_two, at_of_two = _take(w, at, best_of_two, at_of_two)
+                store(room, lane * LANES, best_of_one)
+                store(room, half + lane * LANES, at_of_one)
+                store(room, (lane + 1) * LANES, best_of_two)
+                store(room, half + (lane + 1) * LANES, at_of_two)
             transpose(room, 0, LANES, room, 0, LANES)
             transpose(room, half, LANES, room, half, LANES)
             best, place = load(room, 0), load(room, half)
