@@ -221,8 +221,8 @@ class Loss(Function):
         xp = self.k.xp
         if self.reduction == "none":
             return xp.asarray(loss, dtype)
-        total = loss.sum()
-        return xp.asarray(total / self.divisor if self.reduction == "mean" else total, dtype)
+        total = xp.sum(loss)
+        return xp.asarray(xp.true_divide(total, self.divisor) if self.reduction == "mean" else total, dtype)
 
     def spread(self, g):
         """The gradient of every loss (of all, where it is one number) from that of the result."""
