@@ -88,7 +88,8 @@ def to_input(y, target):
 
 STEPS = {
     "lenet5": (LeNet5, F.cross_entropy, lambda p: optim.SGD(p, lr=0.05, momentum=0.9), (4, 1, 32, 32)),
-    "lenet5 relu": (lambda: LeNet5(variant="relu"), F.cross_entropy, lambda p: optim.Adam(p, lr=0.01), (4, 1, 32, 32)),
+    "lenet5 relu": (lambda: LeNet5(variant="relu"), F.cross_entropy,
+                    lambda p: optim.Adam(p, lr=0.01, eps=1e-4), (4, 1, 32, 32)),  # or gradients of rounding count too
     "perceptron": (Perceptron, F.cross_entropy, lambda p: optim.AdamW(p, lr=0.01), (5, 1, 8, 8)),
     "perceptron mse": (Perceptron, to_input, lambda p: optim.RMSprop(p, lr=0.01, eps=0.1, momentum=0.5), (5, 1, 8, 8)),
     "residual": (Residual, F.cross_entropy, lambda p: optim.SGD(p, lr=0.05, momentum=0.9, nesterov=True),
