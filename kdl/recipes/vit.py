@@ -18,7 +18,7 @@ from kdl.utils import plots
 
 METRIC = "test accuracy"
 GATES = [("test accuracy", ">=", 0.93), ("last loss", "<=", 0.535), ("rows of attention off one by", "<=", 1e-5)]
-EPOCHS = 25
+EPOCHS = 35
 
 
 def run(job):
