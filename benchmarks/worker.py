@@ -102,9 +102,9 @@ class Library:
             return now() - start
 
     def memory(self, row, which, times=5):
-        """The peak of the resident set in a few calls, in bytes: above the library's own, and in all. For a new process.
+        """The peak of the resident set in a few calls, in bytes: above the library's own, and in all.
 
-        Both libraries load a part of themselves with the first operation, which one number is enough for.
+        For a new process. Both libraries load a part of themselves with their first operation.
         """
         self.lib.relu(self.lib.zeros(1))
         before = _status("VmRSS")
