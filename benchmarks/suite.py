@@ -90,7 +90,7 @@ class Suite:
             if warm:
                 time.sleep(1)  # the burst begins cool
             limit = timing.MOST_CALLS if self.device == "cpu" else QUEUE
-            times = timing.race(runs, seconds, limit=limit)
+            times = timing.race(runs, seconds, limit=limit, turn_lasts=SETTLE if self.clock == "wall" else timing.ROUND)
             yield self._result(row, which, times, found, failed)
             if warm:
                 timing.race(runs, 3, limit=limit)

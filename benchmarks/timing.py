@@ -21,14 +21,14 @@ class Spread:
         return cls(float(median), float(low), float(high))
 
 
-def race(variants, seconds, least=5, limit=MOST_CALLS):
+def race(variants, seconds, least=5, limit=MOST_CALLS, turn_lasts=ROUND):
     """Time {name: run(calls) -> seconds} in turn, A B B A, until each has had its seconds; {name: seconds per call}.
 
     All have run once before. The first is in every turn; another is dropped once it has used up its seconds and had
     three turns, or used up twenty times as much, so that a slow one does not hold up the rest.
     """
     ours = next(iter(variants))
-    calls = {name: min(limit, max(1, int(ROUND / max(run(1), 1e-7)))) for name, run in variants.items()}
+    calls = {name: min(limit, max(1, int(turn_lasts / max(run(1), 1e-7)))) for name, run in variants.items()}
     times, used, running = {name: [] for name in variants}, dict.fromkeys(variants, 0.0), list(variants)
     for turn in range(MOST):
         for name in running if turn % 2 == 0 else running[::-1]:

@@ -128,6 +128,7 @@ class Kdl(Library):
     def __init__(self):
         super().__init__()
         import kdl
+        import kdl.kernels.cpu.threads  # says how idle threads wait, before the roof starts any
         self.lib = kdl
 
     def describe(self):
