@@ -3,7 +3,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-ROUND = 2e-3  # seconds that a variant's turn lasts: as many calls as fill it
+ROUND = 2e-3  # seconds that a variant's turn lasts
 MOST = 200    # turns
 MOST_CALLS = 10**6
 
@@ -24,8 +24,9 @@ class Spread:
 def race(variants, seconds, least=5, limit=MOST_CALLS, turn_lasts=ROUND):
     """Time {name: run(calls) -> seconds} in turn, A B B A, until each has had its seconds; {name: seconds per call}.
 
-    All have run once before. The first is in every turn; another is dropped once it has used up its seconds and had
-    three turns, or used up twenty times as much, so that a slow one does not hold up the rest.
+    All have run once before. A turn is as many calls as last `turn_lasts`. The first is in every turn; another is
+    dropped once it has used up its seconds and had three turns, or used up twenty times as much, so that a slow one
+    does not hold up the rest.
     """
     ours = next(iter(variants))
     calls = {name: min(limit, max(1, int(turn_lasts / max(run(1), 1e-7)))) for name, run in variants.items()}
