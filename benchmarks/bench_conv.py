@@ -49,6 +49,9 @@ square(2, 32, 128, 32, 3, padding=1)                                # U-Net
 square(2, 128, 64, 64, 3, padding=1)
 square(8, 64, 56, 64, 3, padding=1, groups=32)                      # grouped
 square(8, 96, 56, 96, 3, "depthwise", padding=1, groups=96)
+square(8, 144, 56, 144, 3, stride=2, padding=1, groups=144)         # MobileNetV2's strides, and its small images
+square(8, 576, 14, 576, 3, stride=2, padding=1, groups=576)
+square(8, 960, 7, 960, 3, padding=1, groups=960)
 square(4, 64, 33, 64, 3, padding=2, dilation=2)
 square(4, 33, 30, 65, 3, padding=1)                                 # odd numbers of channels
 conv("conv1d", (16, 64, 1024), (64, 64, 5), padding=2)

@@ -92,6 +92,18 @@ def test_rows_of_outputs_meet_their_taps_alone():
     assert (y == 9).all() and (gw == 32).all()
 
 
+@pytest.mark.parametrize("shape", [(2, 3, 7, 7), (1, 2, 14, 14), (1, 2, 9, 2 * LANES + 1)], ids=str)
+def test_rows_of_outputs_write_their_arrays_alone(shape):
+    size, gy = np.prod(shape), np.ones((*shape[:2], *[(n + 1) // 2 for n in shape[2:]]), np.float32)
+    memory = np.full(size + 4 * LANES, np.nan, np.float32)
+    gx = memory[2 * LANES:2 * LANES + size].reshape(shape)
+    rows.backward_x(gy, np.ones((shape[1], 1, 3, 3), np.float32), gx, (2, 2), (1, 1), (1, 1), shape[1])
+    met = np.array([1 + (i % 2 and i + 1 < max(shape)) for i in range(max(shape))])  # an odd place lies in two windows
+    down, right = [np.where(np.arange(n) == n - 1, 1, met[:n]) for n in shape[2:]]
+    assert np.isnan(memory[:2 * LANES]).all() and np.isnan(memory[2 * LANES + size:]).all()
+    np.testing.assert_array_equal(gx, np.broadcast_to(down[:, None] * right, shape))
+
+
 # --- Winograd ---
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from([2, 4]), st.integers(1, 5), *[st.integers(LANES, 3 * WIDTH)] * 2, *[st.integers(1, 19)] * 2,
@@ -119,9 +131,9 @@ def test_winograd_agrees_with_the_sum(side, images, channels, filters, height, w
 
 
 def test_each_convolution_goes_its_way():
-    def ways(x, w, padding=1, **geometry):
+    def ways(x, w, padding=1, stride=1, **geometry):
         x, w = [kdl.randn(*shape, requires_grad=True) for shape in (x, w)]
-        return kdl.explain(lambda: kdl.nn.functional.conv2d(x, w, None, 1, padding, **geometry).sum().backward())
+        return kdl.explain(lambda: kdl.nn.functional.conv2d(x, w, None, stride, padding, **geometry).sum().backward())
 
     text = ways((8, 64, 16, 16), (64, 64, 3, 3))
     assert "forward (8, 64, 16, 16) (64, 64, 3, 3): Winograd, 2 x 2" in text and "backward_w" in text
@@ -130,6 +142,7 @@ def test_each_convolution_goes_its_way():
     assert ways((2, 64, 16, 16), (64, 32, 3, 3), groups=2).count("direct") == 3
     assert ways((2, 1, 16, 16), (6, 1, 5, 5)).count("rows of outputs") == 3
     assert ways((2, 24, 16, 16), (24, 1, 3, 3), groups=24).count("rows of outputs") == 3
+    assert ways((2, 24, 16, 16), (24, 1, 3, 3), stride=2, groups=24).count("rows of outputs") == 3
     text = ways((2, 6, 14, 14), (16, 6, 5, 5), padding=0)
     assert text.count("rows of outputs") == 2 and text.count("direct") == 1
     assert ways((2, 64, 16, 16), (64, 64, 1, 1), padding=0).count("columns and BLAS") == 3

@@ -56,7 +56,7 @@ def conv2d_backward_x(gy, w, gx, stride, padding, dilation, groups, tf32):
         winograd.correlate(gy, w, None, gx, padding, True, side)
     elif _by_rows(gx, w, gy, geometry, backward=True):
         tell("conv2d_backward_x", gy, w, "rows of outputs")
-        rows.backward_x(gy, w, gx, padding, dilation, groups)
+        rows.backward_x(gy, w, gx, *geometry)
     elif _by_columns(gx, w, gy, geometry, backward=True):
         tell("conv2d_backward_x", gy, w, "lines of outputs, or columns and BLAS")
         columns.backward_x(gy, w, gx, *geometry)
@@ -111,9 +111,9 @@ def _few(w, groups):
 def _by_rows(x, w, y, geometry, backward):
     """Whether rows.py has it: all with few channels and filters, and of planes what costs less than tiles of pixels."""
     *steps, groups = geometry
-    if not rows.fits(w, *steps[::2]) or (backward and max(steps[0]) > 1):
+    if not rows.fits(w, *steps[::2], backward):
         return False
-    return _few(w, groups) or (not is_pixels(x if backward else y)
+    return _few(w, groups) or (not is_pixels(x if backward else y) and not (backward and max(steps[0]) > 1)
                                and _rows_pay(*_sizes(w, groups, backward), _axes(x, w, y, *steps), backward))
 
 
