@@ -121,14 +121,11 @@ def cross_entropy(x, target, loss, peak, total, gx, weight, gy, ignore_index, la
         else:
             largest = _largest(x, i)
             sum_exp = T(0)
-            if gx.size:
-                for j in range(C):
-                    e = decay(x[i, j] - largest)
+            for j in range(C):
+                e = decay(x[i, j] - largest)
+                sum_exp += e
+                if gx.size:
                     gx[i, j] = e
-                    sum_exp += e
-            else:
-                for j in range(C):
-                    sum_exp += decay(x[i, j] - largest)
             peak[i], total[i] = largest, sum_exp
             log_total = log(sum_exp)
             hit = T(1 - label_smoothing) * (weight[target[i]] if weight.size else T(1))
@@ -173,24 +170,19 @@ def soft_cross_entropy(x, target, loss, peak, total, mass, gx, weight, gy, label
     g = T(gy)
     for i in prange(x.shape[0]):
         largest = _largest(x, i)
-        sum_exp = T(0)
-        if gx.size:
-            for j in range(C):
-                e = decay(x[i, j] - largest)
-                gx[i, j] = e
-                sum_exp += e
-        else:
-            for j in range(C):
-                sum_exp += decay(x[i, j] - largest)
-        peak[i], total[i] = largest, sum_exp
-        log_total = log(sum_exp)
-        sum_q, sum_q_log_p = T(0), T(0)
+        sum_exp, sum_q, sum_q_x = T(0), T(0), T(0)
         for j in range(C):
+            below = x[i, j] - largest
+            e = decay(below)
+            sum_exp += e
+            if gx.size:
+                gx[i, j] = e
             q = T(1 - label_smoothing) * target[i, j] + T(label_smoothing / C)
             q *= weight[j] if weight.size else T(1)
             sum_q += q
-            sum_q_log_p += q * log_p(x[i, j], largest, log_total)
-        mass[i], loss[i] = sum_q, -sum_q_log_p
+            sum_q_x += q * below
+        peak[i], total[i], mass[i] = largest, sum_exp, sum_q
+        loss[i] = sum_q * log(sum_exp) - sum_q_x
         if gx.size:
             scale = g * sum_q / sum_exp
             for j in range(C):
