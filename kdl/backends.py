@@ -10,7 +10,7 @@ _asked = False
 
 
 def use_deterministic_algorithms(mode, *, warn_only=False):
-    """Ask for the same bits in every run: they are the same whether asked for or not."""
+    """Ask for the same bits in every run with so many threads: they are the same whether asked for or not."""
     global _asked
     _asked = bool(mode)
 

@@ -1,35 +1,86 @@
-"""NumPy's BLAS: small products by one thread, several at a time where there are several, large ones by all threads.
+"""NumPy's BLAS, called from compiled loops: every product by one thread, and a large one in parts, by all of Numba's.
 
-OpenBLAS's threads wait for each other by spinning and yielding. That is fine on an idle machine, but beside one busy
-process a product of 64 x 64 by 64 x 3136 took 24 ms on two threads instead of 0.12; on one it takes 0.20, always.
+OpenBLAS's own threads wait for each other by spinning and yielding, beside the threads of the kernels, which do the
+same: on two cores a product of 512 x 512 matrices took 1.5 ms, or 23. In parts, by the kernels' threads, it takes 1.7,
+always, and the loops around a product need not leave compiled code.
 """
 import ctypes
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from functools import cache
+from functools import cache, lru_cache
 from glob import glob
 from math import prod
 from threading import Lock
 
 import numba
 import numpy as np
+from llvmlite import ir
+from numba import carray, cfunc, types
+from numba.extending import intrinsic
 
-_LARGE = 1 << 25  # multiplications from which one product is worth all threads: 0.5 ms on one
-_FEW = 1 << 12  # elements up to which np.dot, which first fills them with zeros, takes 0.4 us less than np.matmul
-_SHARED = 1 << 21  # multiplications from which waking other threads (50 us) pays
+from kdl.kernels.cpu import threads
+from kdl.kernels.cpu.launch import NOTHING, _pair, jit, prange
+from kdl.kernels.cpu.simd import emit_address
+
+SHARED = 1 << 21  # multiplications from which waking other threads (50 us) pays
+_LARGE = 1 << 25   # multiplications from which every product of a batch is worth all threads
+_ALONE = 1 << 18   # multiplications up to which OpenBLAS uses one thread by itself
+_CUT = 48           # parts of a product begin at multiples of this: full tiles of OpenBLAS
+_ROW_MAJOR, _AS_IT_LIES, _TURNED = 101, 111, 112  # of CBLAS
+
+
+# --- the library ---
+@cache
+def _libraries():
+    """NumPy's compiled part, through which whatever it is linked with is found, and the libraries its wheel brings."""
+    module = sys.modules.get("numpy._core._multiarray_umath") or sys.modules["numpy.core._multiarray_umath"]
+    home = os.path.dirname(np.__file__)
+    paths = [module.__file__, *glob(f"{home}.libs/*openblas*"), *glob(f"{home}/.dylibs/*openblas*")]
+    return [ctypes.PyDLL(path) for path in paths]
+
+
+def _find(*names):
+    """The first function that there is by one of the names; None where there is none."""
+    found = [getattr(library, name) for library in _libraries() for name in names if hasattr(library, name)]
+    return found[0] if found else None
 
 
 @cache
 def _openblas():
     """OpenBLAS's functions that get and set its number of threads; None where NumPy uses another BLAS."""
-    home = os.path.dirname(np.__file__)
-    for path in glob(f"{home}.libs/*openblas*") + glob(f"{home}/.dylibs/*openblas*"):
-        library = ctypes.PyDLL(path)
-        for name in ("scipy_openblas_{}_num_threads64_", "openblas_{}_num_threads64_", "openblas_{}_num_threads"):
-            if hasattr(library, name.format("set")):
-                return getattr(library, name.format("get")), getattr(library, name.format("set"))
-    return None
+    both = [_find(f"scipy_openblas_{verb}_num_threads64_", f"openblas_{verb}_num_threads64_",
+                  f"openblas_{verb}_num_threads") for verb in ("get", "set")]
+    return both if all(both) else None
+
+
+@cache
+def gemm_of(dtype):
+    """The address of the function that multiplies matrices of float32 or float64, with CBLAS's arguments."""
+    name = {"f": "sgemm", "d": "dgemm"}[dtype.char]
+    function = _find(f"scipy_cblas_{name}64_", f"cblas_{name}64_", f"cblas_{name}$NEWLAPACK$ILP64", f"cblas_{name}")
+    return _own_gemm(dtype).address if function is None else ctypes.cast(function, ctypes.c_void_p).value
+
+
+@cache
+def _own_gemm(dtype):
+    """For a NumPy without BLAS: the same, slowly."""
+    T, i32, i64 = numba.from_dtype(dtype), types.int32, types.int64
+    pointer = types.CPointer(T)
+
+    @cfunc(types.void(i32, i32, i32, i64, i64, i64, T, pointer, i64, pointer, i64, T, pointer, i64))
+    def gemm(order, turn_a, turn_b, M, N, K, alpha, a, a_pitch, b, b_pitch, beta, y, y_pitch):
+        a = carray(a, ((K if turn_a == _TURNED else M), a_pitch))
+        b = carray(b, ((N if turn_b == _TURNED else K), b_pitch))
+        y = carray(y, (M, y_pitch))
+        for i in range(M):
+            for j in range(N):
+                total = T(0)
+                for k in range(K):
+                    total += (a[k, i] if turn_a == _TURNED else a[i, k]) * (b[j, k] if turn_b == _TURNED else b[k, j])
+                y[i, j] = alpha * total + (beta * y[i, j] if beta != T(0) else T(0))
+    return gemm
 
 
 class _OneThread:
@@ -57,7 +108,7 @@ class _OneThread:
                 _openblas()[1](self.before)
 
 
-_one_thread = _OneThread()
+one_thread = _OneThread()
 
 
 @cache
@@ -68,7 +119,7 @@ def _pool():
 def _after_fork():
     """Only the thread that forked lives on in the child: the pool's are gone, and nobody would release the lock."""
     _pool.cache_clear()
-    _one_thread.lock = Lock()
+    one_thread.lock = Lock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -77,8 +128,8 @@ if hasattr(os, "register_at_fork"):
 
 def _share(function, items, multiplications):
     """Call the function for every item of a list, on as many threads as Numba may use, with one BLAS thread in each."""
-    workers = min(len(items), numba.get_num_threads()) if multiplications >= _SHARED and _openblas() else 1
-    if workers == 1 and _one_thread.needless():
+    workers = min(len(items), numba.get_num_threads()) if multiplications >= SHARED and _openblas() else 1
+    if workers == 1 and one_thread.needless():
         for item in items:
             function(item)
         return
@@ -88,7 +139,7 @@ def _share(function, items, multiplications):
         for item in left:
             function(item)
 
-    with _one_thread:
+    with one_thread:
         others = [_pool().submit(copy_context().run, work) for _ in range(workers - 1)]
         try:
             work()
@@ -97,31 +148,149 @@ def _share(function, items, multiplications):
                 other.result()
 
 
-def _matmul(a, b, y):
-    """y = a b, for (..., M, K) and (..., K, N); leading dimensions broadcast."""
-    if a.shape[-1] == 1:
-        np.multiply(a, b, out=y)  # BLAS takes three times as long for a batch of outer products
-        return
-    if y.ndim == 2 and y.size <= _FEW and _one_thread.needless():
-        np.dot(a, b, y)
+# --- in a kernel ---
+@intrinsic
+def gemm(typing, address, M, N, K, a, a_at, a_turned, a_pitch, b, b_at, b_turned, b_pitch, add, y, y_at, y_pitch):
+    """y = a b, or y += a b, for matrices (M, K) and (K, N) that begin at elements of arrays, by NumPy's BLAS.
+
+    `address` is what gemm_of gives; a pitch is how far apart rows are, or, where a matrix is turned, columns.
+    """
+    def generate(context, builder, signature, args):
+        number, int32 = context.get_value_type(y.dtype), ir.IntType(32)
+        function, M, N, K, a_, a_at, a_turned, a_pitch, b_, b_at, b_turned, b_pitch, add, y_, y_at, y_pitch = args
+        places = [emit_address(context, builder, kind, array, at)
+                  for kind, array, at in ((a, a_, a_at), (b, b_, b_at), (y, y_, y_at))]
+        constant = lambda value: ir.Constant(int32, value)
+        turned = [builder.select(flag, constant(_TURNED), constant(_AS_IT_LIES)) for flag in (a_turned, b_turned)]
+        one, zero = ir.Constant(number, 1.0), ir.Constant(number, 0.0)
+        values = [constant(_ROW_MAJOR), *turned, M, N, K, one, places[0], a_pitch, places[1], b_pitch,
+                  builder.select(add, one, zero), places[2], y_pitch]
+        # a BLAS whose integers have 32 bits reads the lower half of these: each has a register or a place of its own
+        kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
+        builder.call(builder.inttoptr(function, kind.as_pointer()), values)
+        return context.get_dummy_value()
+    i, flag = types.int64, types.boolean
+    return types.void(i, i, i, i, a, i, flag, i, b, i, flag, i, flag, y, i, i), generate
+
+
+@jit(parallel=False)
+def _lies(matrix):
+    """Whether BLAS finds columns in memory where it looks for rows, and how far apart they are."""
+    rows, columns = matrix.shape
+    down, right = matrix.strides[0] // matrix.itemsize, matrix.strides[1] // matrix.itemsize
+    if right != 1 and columns > 1:
+        return True, max(right, rows)
+    return False, max(down, columns)
+
+
+# --- products ---
+def matmul(a, b, y):
+    """y = a b, for (..., M, K) and (..., K, N); leading dimensions broadcast, and there are two of them at most."""
+    if y.ndim == 2:
+        multiply(a, b, None, y)
         return
     each, products = a.shape[-2] * a.shape[-1] * b.shape[-1], prod(y.shape[:-2])
-    if each >= _LARGE:
-        np.matmul(a, b, out=y)
-    elif each * products < _SHARED or products == 1:
-        if _one_thread.needless():
-            np.matmul(a, b, out=y)
-        else:
-            with _one_thread:
-                np.matmul(a, b, out=y)
+    if a.shape[-1] < 2 or not _is_shared(each * products, a, b, y):
+        _one_after_another(a, b, y)
+    elif each < _LARGE:
+        with one_thread:
+            _multiply_many(gemm_of(y.dtype), *[m.reshape((1,) * (4 - m.ndim) + m.shape) for m in (a, b, y)])
     else:
-        axis = int(np.argmax(y.shape[:-2]))
-        a, b = [np.broadcast_to(m, y.shape[:-2] + m.shape[-2:]).swapaxes(0, axis) for m in (a, b)]
-        y = y.swapaxes(0, axis)
-        _share(lambda some: np.matmul(a[some], b[some], out=y[some]), _parts(len(y), 16), each * products)
+        a, b = [np.broadcast_to(m, y.shape[:-2] + m.shape[-2:]) for m in (a, b)]
+        for i in np.ndindex(y.shape[:-2]):
+            multiply(a[i], b[i], None, y[i])
 
 
-def _parts(length, count):
-    """Slices that together cover a length, `count` of them at most."""
-    count = min(length, count)
-    return [slice(length * i // count, length * (i + 1) // count) for i in range(count)]
+def multiply(a, b, bias, y, relu=False):
+    """y = a b + bias for matrices, and 0 for what is below with relu; bias may be None."""
+    M, N = y.shape
+    K = a.shape[1]
+    size = M * N * K
+    if not (K > 1 and M > 1 and N > 1 and y.dtype in NOTHING
+            and y.flags.c_contiguous and a.flags.forc and b.flags.forc):
+        _one_after_another(a, b, y)
+        if bias is not None:
+            y += bias
+        if relu:
+            np.maximum(y, 0, out=y)
+        return
+    bias = NOTHING[y.dtype] if bias is None else bias
+    if size < _ALONE:
+        _multiply(gemm_of(y.dtype), a, b, bias, y, relu, 1, 1)
+    elif threads.none and one_thread.needless():
+        _multiply(gemm_of(y.dtype), a, b, bias, y, relu, 1, 1)
+    else:
+        with one_thread:
+            if _is_shared(size, a, b, y):
+                _multiply_shared(gemm_of(y.dtype), a, b, bias, y, relu, *_grid(M, N, numba.get_num_threads()))
+            else:
+                _multiply(gemm_of(y.dtype), a, b, bias, y, relu, 1, 1)
+
+
+def _is_shared(size, a, b, y):
+    """Whether threads share so many multiplications: where BLAS can be told not to do so itself."""
+    return (size >= SHARED and not threads.none and y.dtype in NOTHING and y.flags.c_contiguous and _openblas()
+            and all(stride % y.itemsize == 0 for m in (a, b) for stride in m.strides))
+
+
+def _one_after_another(a, b, y):
+    """Products that NumPy knows a way for, or that none of ours is for."""
+    if a.shape[-1] == 1:
+        np.multiply(a, b, out=y)  # BLAS takes three times as long for a batch of outer products
+    elif one_thread.needless():
+        np.matmul(a, b, out=y)
+    else:
+        with one_thread:
+            np.matmul(a, b, out=y)
+
+
+def _product_by_parts(address, a, b, bias, y, relu, down, across):
+    M, N = y.shape
+    K = a.shape[1]
+    a_turned, a_pitch = _lies(a)
+    b_turned, b_pitch = _lies(b)
+    for part in prange(down * across):
+        top, bottom = _edges(M, part // across, down)
+        left, right = _edges(N, part % across, across)
+        if bias.size:
+            for i in range(top, bottom):
+                for j in range(left, right):
+                    y[i, j] = bias[j]
+        gemm(address, bottom - top, right - left, K, a, top * (1 if a_turned else a_pitch), a_turned, a_pitch,
+             b, left * (b_pitch if b_turned else 1), b_turned, b_pitch, bias.size > 0, y, top * N + left, N)
+        if relu:
+            for i in range(top, bottom):
+                for j in range(left, right):
+                    if y[i, j] < 0:
+                        y[i, j] = 0
+
+
+_multiply, _multiply_shared = _pair(_product_by_parts)
+
+
+@jit(parallel=False)
+def _edges(length, part, parts):
+    """Where a part of a length begins and ends."""
+    steps = -(-length // _CUT)
+    return min(length, steps * part // parts * _CUT), min(length, steps * (part + 1) // parts * _CUT)
+
+
+@lru_cache(1024)
+def _grid(M, N, count):
+    """How to cut a product for so many threads: into how many rows and columns of parts, so that they read least."""
+    return min(((down, count // down) for down in range(1, count + 1) if count % down == 0),
+               key=lambda grid: M / grid[0] + N / grid[1])
+
+
+@jit
+def _multiply_many(address, a, b, y):
+    """y[i, j] = a[i, j] b[i, j], where an operand may have only one i, or only one j."""
+    outer, inner, M, N = y.shape
+    a_turned, a_pitch = _lies(a[0, 0])
+    b_turned, b_pitch = _lies(b[0, 0])
+    for product in prange(outer * inner):
+        i, j = product // inner, product % inner
+        a_at = (i * a.strides[0] * (a.shape[0] > 1) + j * a.strides[1] * (a.shape[1] > 1)) // a.itemsize
+        b_at = (i * b.strides[0] * (b.shape[0] > 1) + j * b.strides[1] * (b.shape[1] > 1)) // b.itemsize
+        gemm(address, M, N, a.shape[3], a, a_at, a_turned, a_pitch, b, b_at, b_turned, b_pitch, False, y,
+             product * M * N, N)

@@ -11,16 +11,15 @@ number of threads, every sum has one order.
 """
 from functools import wraps
 from inspect import signature
-from itertools import product
 from math import prod
 
 import numpy as np
 
-from kdl.kernels.cpu import lines
-from kdl.kernels.cpu.blas import _share
+from kdl.kernels.cpu import lines, threads
+from kdl.kernels.cpu.blas import SHARED, gemm, gemm_of, one_thread
 from kdl.kernels.cpu.cells import _collect, _deal, _starts, backward_pieces, forward_piece
 from kdl.kernels.cpu.direct import _products_with_lines, _sum_of_lines
-from kdl.kernels.cpu.launch import jit
+from kdl.kernels.cpu.launch import NOTHING, _pair, jit, prange
 
 _BLOCK_BYTES = 1 << 20  # of columns: what the L2 cache of a core holds
 _BLOCK_COLUMNS = 512  # at least, where that leaves 8 blocks: with fewer the product is slow
@@ -64,14 +63,9 @@ def forward(x, w, b, y, stride, padding, dilation, groups):
     if _is_direct(w, groups, 16):
         _sum(x, w, b, y, groups, forward_piece(*axes))
         return
-    filters = w.reshape(len(w), prod(w.shape[1:]))
-
-    def run(task):
-        (ins, outs), block = task
-        block.put(y, outs, filters[outs], block.gather(x, ins), b)
-
-    parts = zip(_cut(x.shape[1], groups), _cut(len(w), groups))
-    _share(run, list(product(parts, _blocks(x, slice(len(x)), axes, filters.shape[1]))), y.size * filters.shape[1])
+    blocks, pointwise, geometry = _blocks(x, slice(len(x)), axes, prod(w.shape[1:]))
+    _run(_forward, y.size * prod(w.shape[1:]), x, w.reshape(len(w), -1), NOTHING[x.dtype] if b is None else b, y,
+         _splits(w, groups, 1), blocks, pointwise, *geometry)
 
 
 @_volumetric("gx")
@@ -83,20 +77,11 @@ def backward_x(gy, w, gx, stride, padding, dilation, groups):
         for piece in backward_pieces(*axes):
             add(gy, turned, None, gx, groups, piece)
         return
-    filters = w.reshape(len(w), prod(w.shape[1:]))
-
-    def run(task):
-        images, ins, outs, rows = task
-        turned = filters[outs, rows].T
-        gx[images, ins] = 0
-        for block in _blocks(gx, images, axes, len(turned)):
-            if block.pointwise:
-                block.put(gx, ins, turned, block.take(gy, outs), None)
-            else:
-                block.scatter(turned @ block.take(gy, outs), gx, ins)
-
-    image_parts, parts = _tasks(gy, w, groups)
-    _share(run, [(images, *part) for images in image_parts for part in parts], gy.size * filters.shape[1])
+    image_parts, splits = _tasks(gy, w, groups)
+    blocks, begins, pointwise, geometry = _blocks_of_parts(gx, image_parts, axes, prod(w.shape[1:]))
+    gx[...] = 0
+    _run(_backward_x, gy.size * prod(w.shape[1:]), gy, w.reshape(len(w), -1), gx, splits, blocks, begins, pointwise,
+         *geometry)
 
 
 @_volumetric("gw")
@@ -110,18 +95,20 @@ def backward_w(x, gy, gw, stride, padding, dilation, groups):
         _products_with_lines(x, gy, gw.reshape(*gw.shape[:2], -1), groups, piece.taps, piece.deal, piece.margin,
                              piece.reach)
         return
-    filters = gw.reshape(len(gw), prod(gw.shape[1:]))
-
-    image_parts, parts = _tasks(gy, gw, groups)
+    image_parts, splits = _tasks(gy, gw, groups)
+    depth = splits[0, 5] - splits[0, 4]
+    blocks, begins, pointwise, geometry = _blocks_of_parts(x, image_parts, axes, depth)
+    filters = gw.reshape(len(gw), -1)
     totals = np.zeros((len(image_parts), *filters.shape), gw.dtype)
-
-    def run(task):
-        (total, images), (ins, outs, rows) = task
-        for block in _blocks(x, images, axes, rows.stop - rows.start):
-            total[outs, rows] += block.take(gy, outs) @ block.gather(x, ins).T
-
-    _share(run, list(product(zip(totals, image_parts), parts)), gy.size * filters.shape[1])
+    _run(_backward_w, gy.size * filters.shape[1], x, gy, totals, splits, blocks, begins, pointwise, *geometry)
     np.sum(totals, axis=0, out=filters)
+
+
+def _run(loops, multiplications, *arguments):
+    serial, threaded = loops
+    address = gemm_of(arguments[0].dtype)
+    with one_thread:
+        (serial if threads.none or multiplications < SHARED else threaded)(address, *arguments)
 
 
 def _axes(x, w, y, stride, padding, dilation):
@@ -153,18 +140,27 @@ def _cut(length, count):
     return [slice(length * i // count, length * (i + 1) // count) for i in range(count)]
 
 
+def _splits(w, groups, cuts):
+    """The work of the groups, their channels cut: rows of first and last channel, filter, and row of columns."""
+    filters, channels, taps = len(w) // groups, w.shape[1], prod(w.shape[2:])
+    return np.array([(g * channels + part.start, g * channels + part.stop, g * filters, (g + 1) * filters,
+                      part.start * taps, part.stop * taps) for g in range(groups) for part in _cut(channels, cuts)])
+
+
 def _tasks(gy, w, groups):
-    """How gradients are shared out: slices of the images, and triples of slices: input channels, outputs, rows."""
+    """How gradients are shared out: slices of the images, and `_splits`."""
     channels, taps = w.shape[1], prod(w.shape[2:])
     cuts = max(1, min(_TASKS, channels, channels * taps // _TASK_ROWS))
     image_cuts = max(1, min(_TASKS // cuts, len(gy), gy.size // gy.shape[1] // _TASK_COLUMNS))
-    return _cut(len(gy), image_cuts), [
-        (slice(g * channels + part.start, g * channels + part.stop), outs, slice(part.start * taps, part.stop * taps))
-        for g, outs in enumerate(_cut(len(w), groups)) for part in _cut(channels, cuts)]
+    return _cut(len(gy), image_cuts), _splits(w, groups, cuts)
 
 
 def _blocks(x, images, axes, rows):
-    """All outputs of some images in blocks, of which columns with so many rows fit the cache."""
+    """All outputs of some images in blocks, of which columns with so many rows fit the cache.
+
+    Rows of first and last image, z and y, where the last is not in the block; whether the image is its own columns; and
+    how taps meet cells.
+    """
     piece, pointwise = forward_piece(*axes), all(size == outputs and taps == stride == 1 and padding == 0
                                                  for size, taps, outputs, stride, padding, _ in axes)
     D, P, Q = piece.outputs
@@ -174,72 +170,159 @@ def _blocks(x, images, axes, rows):
     step = max(1, columns // (D * P * Q))
     depth = min(D, max(1, columns // (P * Q)))
     height = P if depth > 1 else min(P, max(1, columns // Q))
-    return [_Block(slice(n, min(n + step, last)), slice(z, min(z + depth, D)), slice(y, min(y + height, P)), piece,
-                   pointwise)
-            for n in range(first, last, step) for z in range(0, D, depth) for y in range(0, P, height)]
+    blocks = [(n, min(n + step, last), z, min(z + depth, D), y, min(y + height, P))
+              for n in range(first, last, step) for z in range(0, D, depth) for y in range(0, P, height)]
+    return np.array(blocks, np.int64).reshape(-1, 6), pointwise, (piece.taps, piece.deal, piece.margin, piece.reach)
 
 
-class _Block:
-    """Some outputs: of one image the slices z and y of its lines, or all lines of several images."""
+def _blocks_of_parts(x, image_parts, axes, rows):
+    """`_blocks` of slices of the images one after the other, and where those of each begin."""
+    found = [_blocks(x, images, axes, rows) for images in image_parts]
+    begins = np.cumsum([0] + [len(blocks) for blocks, *_ in found])
+    return np.concatenate([blocks for blocks, *_ in found]), begins, *found[0][1:]
 
-    def __init__(self, images, z, y, piece, pointwise):
-        self.images, self.piece, self.pointwise = images, piece, pointwise
-        P, Q = piece.outputs[1:]
-        self.outputs = z.stop - z.start, y.stop - y.start, Q
-        self.pixels = slice((z.start * P + y.start) * Q, ((z.stop - 1) * P + y.stop) * Q)
-        (mz, my, mx), (dz, dy, _) = piece.margin, piece.deal
-        self.margin = mz - z.start * dz, my - y.start * dy, mx
 
-    def _part(self, array, channels):
-        """These outputs of some channels as a view (images, channels, pixels)."""
-        part = array[self.images, channels]
-        return part.reshape(*part.shape[:2], prod(part.shape[2:]))[..., self.pixels]
+# In the loops, `at` is where a block begins in a plane of the outputs, and the columns of a block of one image lie in
+# the planes, or can be written there, as rows that are as far apart as planes are.
+def _forward_loop(address, x, filters, b, y, splits, blocks, pointwise, taps, deal, margin, reach):
+    depth, plane = filters.shape[1], y.shape[2] * y.shape[3] * y.shape[4]
+    for task in prange(len(splits) * len(blocks)):
+        split, block = splits[task // len(blocks)], blocks[task % len(blocks)]
+        images, at, pixels = _extent(block, y)
+        K, count = split[3] - split[2], images * pixels
+        source, source_at, pitch = _columns_of(x, block, split[0], depth, pointwise, y, taps, deal, margin, reach)
+        if images == 1:
+            gemm(address, K, count, depth, filters, split[2] * depth, False, depth, source, source_at, False, pitch,
+                 False, y, (block[0] * y.shape[1] + split[2]) * plane + at, plane)
+        else:
+            result = np.empty(K * count, y.dtype)
+            gemm(address, K, count, depth, filters, split[2] * depth, False, depth, source, source_at, False, pitch,
+                 False, result, 0, count)
+            _put(result, y, block, split[2], K)
+        if b.size:
+            _add_to_planes(b, y, block, split[2], K)
 
-    def take(self, array, channels):
-        """These outputs as a matrix (channels, columns)."""
-        part = self._part(array, channels)
-        return part[0] if len(part) == 1 else part.swapaxes(0, 1).reshape(part.shape[1], -1)
 
-    def put(self, array, channels, filters, columns, b):
-        """Make filters times columns, plus b, these outputs."""
-        part = self._part(array, channels)
-        result = np.matmul(filters, columns, out=part[0] if len(part) == 1 else None)
-        if b is not None:
-            result += b[channels, None]
-        if len(part) > 1:
-            part[...] = result.reshape(part.shape[1], len(part), -1).swapaxes(0, 1)
+def _backward_x_loop(address, gy, filters, gx, splits, blocks, begins, pointwise, taps, deal, margin, reach):
+    depth, plane = filters.shape[1], gy.shape[2] * gy.shape[3] * gy.shape[4]
+    for task in prange((begins.size - 1) * len(splits)):
+        part, split = task // len(splits), splits[task % len(splits)]
+        K, rows, first = split[3] - split[2], split[5] - split[4], split[2] * depth + split[4]
+        for number in range(begins[part], begins[part + 1]):
+            block = blocks[number]
+            images, at, pixels = _extent(block, gy)
+            count = images * pixels
+            source, source_at, pitch = _taken(gy, block, split[2], K)
+            if pointwise and images == 1:
+                gemm(address, rows, count, K, filters, first, True, depth, source, source_at, False, pitch, False, gx,
+                     (block[0] * gx.shape[1] + split[0]) * plane + at, plane)
+                continue
+            columns = np.empty(rows * count, gx.dtype)
+            gemm(address, rows, count, K, filters, first, True, depth, source, source_at, False, pitch, False, columns,
+                 0, count)
+            if pointwise:
+                _put(columns, gx, block, split[0], rows)
+            else:
+                _scatter(gx, columns.reshape(rows, count), block, split[0], gy, taps, deal, margin, reach)
 
-    def gather(self, x, channels):
-        """What the taps meet in some channels of x, as a matrix (channels taps, columns)."""
-        if self.pointwise:
-            return self.take(x, channels)
-        columns = np.empty(((channels.stop - channels.start) * len(self.piece.taps),
-                            (self.images.stop - self.images.start) * prod(self.outputs)), x.dtype)
-        self._run(_gather, x, channels, columns)
-        return columns
 
-    def scatter(self, columns, gx, channels):
-        """Add the columns to what the taps meet in some channels of gx."""
-        self._run(_scatter, gx, channels, columns)
+def _backward_w_loop(address, x, gy, totals, splits, blocks, begins, pointwise, taps, deal, margin, reach):
+    filters, depth = totals.shape[1:]
+    for task in prange((begins.size - 1) * len(splits)):
+        part, split = task // len(splits), splits[task % len(splits)]
+        K, rows = split[3] - split[2], split[5] - split[4]
+        for number in range(begins[part], begins[part + 1]):
+            block = blocks[number]
+            images, _, pixels = _extent(block, gy)
+            made, made_at, made_pitch = _taken(gy, block, split[2], K)
+            met, met_at, met_pitch = _columns_of(x, block, split[0], rows, pointwise, gy, taps, deal, margin, reach)
+            gemm(address, K, rows, images * pixels, made, made_at, False, made_pitch, met, met_at, True, met_pitch,
+                 True, totals, (part * filters + split[2]) * depth + split[4], depth)
 
-    def _run(self, loop, x, channels, columns):
-        piece = self.piece
-        loop(x, columns, self.images.start, channels.start, self.outputs, piece.taps, piece.deal, self.margin,
-             piece.reach)
+
+_forward, _backward_x, _backward_w = [_pair(loop) for loop in (_forward_loop, _backward_x_loop, _backward_w_loop)]
 
 
 @jit(parallel=False)
-def _gather(x, columns, image, channel, outputs, taps, deal, margin, reach):
-    """columns[(c, t), (n, z, y, x)] = what tap t meets of x[image + n, channel + c] for output (z, y, x)."""
-    D, P, Q = outputs
+def _extent(block, y):
+    """How many images a block has, where it begins in a plane of y, and how many pixels of each plane it has."""
+    P, Q = y.shape[3:]
+    at = (block[2] * P + block[4]) * Q
+    return block[1] - block[0], at, ((block[3] - 1) * P + block[5]) * Q - at
+
+
+@jit(parallel=False)
+def _taken(array, block, channel, channels):
+    """A block of some channels as a matrix (channels, columns): the flat array it lies in, where, and its pitch."""
+    images, at, pixels = _extent(block, array)
+    plane = array.shape[2] * array.shape[3] * array.shape[4]
+    planes = array.reshape(-1)
+    if images == 1:
+        return planes, (block[0] * array.shape[1] + channel) * plane + at, plane
+    columns = np.empty(channels * images * pixels, array.dtype)
+    for c in range(channels):
+        for n in range(images):
+            source, target = ((block[0] + n) * array.shape[1] + channel + c) * plane + at, (c * images + n) * pixels
+            for i in range(pixels):
+                columns[target + i] = planes[source + i]
+    return columns, 0, images * pixels
+
+
+@jit(parallel=False)
+def _put(result, array, block, channel, channels):
+    """The reverse: a matrix (channels, columns) into the planes of several images."""
+    images, at, pixels = _extent(block, array)
+    plane = array.shape[2] * array.shape[3] * array.shape[4]
+    planes = array.reshape(-1)
+    for c in range(channels):
+        for n in range(images):
+            target, source = ((block[0] + n) * array.shape[1] + channel + c) * plane + at, (c * images + n) * pixels
+            for i in range(pixels):
+                planes[target + i] = result[source + i]
+
+
+@jit(parallel=False)
+def _add_to_planes(b, y, block, channel, channels):
+    _, at, pixels = _extent(block, y)
+    plane = y.shape[2] * y.shape[3] * y.shape[4]
+    planes = y.reshape(-1)
+    for n in range(block[0], block[1]):
+        for c in range(channel, channel + channels):
+            target = (n * y.shape[1] + c) * plane + at
+            for i in range(pixels):
+                planes[target + i] += b[c]
+
+
+@jit(parallel=False)
+def _columns_of(x, block, channel, rows, pointwise, y, taps, deal, margin, reach):
+    """What the taps meet for a block of the outputs y, as a matrix (channels taps, columns), as `_taken` gives one."""
+    if pointwise:
+        return _taken(x, block, channel, rows)
+    images, _, pixels = _extent(block, y)
+    columns = np.empty(rows * images * pixels, x.dtype)
+    _gather(x, columns.reshape(rows, images * pixels), block, channel, y, taps, deal, margin, reach)
+    return columns, 0, images * pixels
+
+
+@jit(parallel=False)
+def _window(block, y, deal, margin, reach):
+    """The outputs of a block as (z, y, x), its cells, and the margin before them."""
+    D, P, Q = block[3] - block[2], block[5] - block[4], y.shape[4]
     cells = D + reach[0], P + reach[1], Q + reach[2]
+    return (D, P, Q), cells, (margin[0] - block[2] * deal[0], margin[1] - block[4] * deal[1], margin[2])
+
+
+@jit(parallel=False)
+def _gather(x, columns, block, channel, y, taps, deal, margin, reach):
+    """columns[(c, t), (n, z, y, x)] = what tap t meets of x[image n of the block, channel + c] for output (z, y, x)."""
+    (D, P, Q), cells, margin = _window(block, y, deal, margin, reach)
     starts = np.empty(len(taps), np.int64)
     _starts(taps, cells, starts)
     pixels = D * P * Q
     room = np.zeros(deal[0] * deal[1] * deal[2] * cells[0] * cells[1] * cells[2], x.dtype)
     for c in range(len(columns) // starts.size):
         for n in range(columns.shape[1] // pixels):
-            _deal(x[image + n, channel + c], room, deal, margin, cells)
+            _deal(x[block[0] + n, channel + c], room, deal, margin, cells)
             for t in range(starts.size):
                 row = columns[c * starts.size + t, n * pixels:]
                 for z in range(D):
@@ -251,10 +334,9 @@ def _gather(x, columns, image, channel, outputs, taps, deal, margin, reach):
 
 
 @jit(parallel=False)
-def _scatter(gx, columns, image, channel, outputs, taps, deal, margin, reach):
+def _scatter(gx, columns, block, channel, y, taps, deal, margin, reach):
     """The adjoint of `_gather`: what each tap of each output meets gets its element of the columns added."""
-    D, P, Q = outputs
-    cells = D + reach[0], P + reach[1], Q + reach[2]
+    (D, P, Q), cells, margin = _window(block, y, deal, margin, reach)
     starts = np.empty(len(taps), np.int64)
     _starts(taps, cells, starts)
     pixels = D * P * Q
@@ -270,4 +352,4 @@ def _scatter(gx, columns, image, channel, outputs, taps, deal, margin, reach):
                         source = row[(z * P + p) * Q:(z * P + p + 1) * Q]
                         for q in range(Q):
                             target[q] += source[q]
-            _collect(room, gx[image + n, channel + c], deal, margin, cells)
+            _collect(room, gx[block[0] + n, channel + c], deal, margin, cells)

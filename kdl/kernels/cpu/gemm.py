@@ -5,7 +5,7 @@ tensor cores and changes nothing.
 """
 import numpy as np
 
-from kdl.kernels.cpu.blas import _matmul
+from kdl.kernels.cpu.blas import matmul, multiply
 from kdl.kernels.cpu.launch import jit, prange, widened
 from kdl.kernels.cpu.panels import _fits, _product
 
@@ -17,27 +17,19 @@ def matmul_forward(a, b, y, tf32):
     if y.ndim == 2 and _fits(a, b, y):
         _product(a, b, None, y)
     else:
-        _matmul(a, b, y)
+        matmul(a, b, y)
 
 
 @widened("y")
 def linear_forward(x, w, b, y, relu, tf32):
     w = w.T
-    if (b is None or b.flags.c_contiguous) and _fits(x, w, y):
+    b = None if b is None else np.ascontiguousarray(b)
+    if _fits(x, w, y):
         _product(x, w, b, y)
+        if relu:
+            np.maximum(y, 0, out=y)
     else:
-        _matmul(x, w, y)
-        if b is not None:
-            _add_bias(y, b)
-    if relu:
-        np.maximum(y, 0, out=y)
-
-
-def _add_bias(y, b):
-    if y.dtype.kind == "f" and b.flags.c_contiguous:
-        _add_to_rows(y, b)
-    else:
-        np.add(y, b, out=y)
+        multiply(x, w, b, y, relu)
 
 
 @widened("gb")
@@ -46,13 +38,6 @@ def linear_backward_b(gy, gb):
         _sum_rows(gy, gb)
     else:
         np.sum(gy, axis=0, out=gb)
-
-
-@jit(serial_below=_SERIAL)
-def _add_to_rows(y, b):
-    for i in prange(y.shape[0]):
-        for j in range(y.shape[1]):
-            y[i, j] += b[j]
 
 
 @jit(serial_below=_SERIAL)

@@ -5,17 +5,18 @@ out in panels of as many columns as a tile has, and a is read where it lies; for
 of a and of w run side by side in memory. Measured on one thread (Zen 5, AVX-512): 128 x 512 by 512 x 512 1.25 times as
 fast as OpenBLAS, 8 x 4096 by 4096 x 4096 2.5 times; products with b as it lies are slower than OpenBLAS's.
 """
+import numba
 import numpy as np
 
-from kdl.kernels.cpu.blas import _one_thread
-from kdl.kernels.cpu.launch import jit, prange
+from kdl.kernels.cpu import threads
+from kdl.kernels.cpu.blas import SHARED
+from kdl.kernels.cpu.launch import _pair, jit, prange
 from kdl.kernels.cpu.layouts import pack_panel
 from kdl.kernels.cpu.simd import LANES
 from kdl.kernels.cpu.tiles import DOTS, ROWS, WIDTH, dots, strip
 
 _FEW = 16  # rows up to which lines are multiplied by lines
 _LEAST_OF_FEW, _LEAST = 1 << 15, 1 << 19  # multiplications below which the call costs more than it saves
-_MOST = 1 << 25   # from which all threads share a product, if BLAS has more than one
 _CHUNKS = 32      # of the columns, for threads to share
 _ROOM = 1 << 18   # numbers that panels may take, for they are to stay in a cache
 _BLOCK = 16 * ROWS, 512  # rows of a that meet all panels while a cache has them, and how many numbers of each
@@ -34,8 +35,7 @@ def _fits(a, b, y):
     if M <= _FEW:
         return M > 1 and a.flags.c_contiguous
     return (_LEAST <= size and K * N <= _ROOM
-            and -(-N // WIDTH) * WIDTH <= 1.2 * N  # of the last panel, not too much is for nothing
-            and (size < _MOST or _one_thread.needless()))
+            and -(-N // WIDTH) * WIDTH <= 1.2 * N)  # of the last panel, not too much is for nothing
 
 
 def _product(a, b, bias, y):
@@ -45,7 +45,11 @@ def _product(a, b, bias, y):
         _multiply_lines(w, a.reshape(-1), bias, y)
     else:
         turned = not a.flags.c_contiguous
-        _multiply((a.T if turned else a).reshape(-1), turned, w, bias, y, a.shape[1])
+        arguments = (a.T if turned else a).reshape(-1), turned, w, bias, y, a.shape[1]
+        if threads.none or a.size * y.shape[1] < SHARED:
+            _multiply(*arguments, 1)
+        else:
+            _multiply_shared(*arguments, min(-(-y.shape[1] // WIDTH), numba.get_num_threads()))
 
 
 @jit(reassociate=True, serial_below=1 << 17)
@@ -74,8 +78,8 @@ def _multiply_lines(w, a, bias, y):
                         y[i + c, j + r] = total + (bias[j + r] if bias.size else np.float32(0))
 
 
-@jit(parallel=False)
-def _multiply(a, a_turned, w, bias, y, depth):
+def _by_panels(a, a_turned, w, bias, y, depth, shares):
+    """y[i, j] = bias[j] + the sum over k of w[j, k] a[i, k], the panels in so many shares."""
     M, N = y.shape
     count = -(-N // WIDTH)
     zero, width = np.int64(0), np.int64(WIDTH)  # bare numbers would be types of their own: one more copy
@@ -83,19 +87,25 @@ def _multiply(a, a_turned, w, bias, y, depth):
     biases = np.zeros(count * WIDTH, np.float32)
     for j in range(bias.size):  # a slice instead of the loop would take 1.5 s more to compile
         biases[j] = bias[j]
-    for panel in range(count):
-        first = panel * WIDTH
-        pack_panel(w, False, zero, zero, N, depth, first, min(width, N - first), panels, first * depth, width, depth)
     row, step = (1, M) if a_turned else (depth, 1)
     starts, places = np.zeros((2, -(-M // ROWS) * ROWS), np.int64)
     for i in range(M):
         starts[i], places[i] = i * row, i * N
     nothing = np.zeros(1, np.int64)
     rows, numbers = _BLOCK
-    for begin in range(0, M, rows):
-        for k in range(0, depth, numbers):
-            for panel in range(count):
-                first = panel * WIDTH
-                strip(a, k * step, starts, nothing, step, panels, first * depth + k * WIDTH, nothing, WIDTH, 1,
-                       min(numbers, depth - k), y, first, places, begin, min(begin + rows, M), N - first, biases,
-                       first, k > 0)
+    for share in prange(shares):
+        begin_panel, end_panel = count * share // shares, count * (share + 1) // shares
+        for panel in range(begin_panel, end_panel):
+            first = panel * WIDTH
+            pack_panel(w, False, zero, zero, N, depth, first, min(width, N - first), panels, first * depth, width,
+                       depth)
+        for begin in range(0, M, rows):
+            for k in range(0, depth, numbers):
+                for panel in range(begin_panel, end_panel):
+                    first = panel * WIDTH
+                    strip(a, k * step, starts, nothing, step, panels, first * depth + k * WIDTH, nothing, WIDTH, 1,
+                           min(numbers, depth - k), y, first, places, begin, min(begin + rows, M), N - first, biases,
+                           first, k > 0)
+
+
+_multiply, _multiply_shared = _pair(_by_panels)
