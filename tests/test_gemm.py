@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 import kdl
 import kdl.nn.functional as F
 from kdl import kernels
-from kdl.kernels.cpu import panels
+from kdl.kernels.cpu import blas, panels, threads
 from kdl.ops import gemm
 
 torch = pytest.importorskip("torch", reason="products are compared with torch: pip install 'kdl-kernels[test]'")
@@ -284,6 +284,66 @@ def check_product(M, K, N, a_turned, rng):
     for added in (None, bias):
         panels._product(given, w.T, added, y)
         np.testing.assert_array_equal(y, a @ w.T + (0 if added is None else added))
+
+
+def lying(array, turned):
+    return np.asfortranarray(array) if turned else array
+
+
+@pytest.mark.parametrize("a_turned, b_turned", [(False, False), (False, True), (True, False), (True, True)])
+@pytest.mark.parametrize("grid", [(1, 1), (1, 3), (4, 2)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_products_in_parts_are_exact_where_sums_are(dtype, grid, a_turned, b_turned, rng):
+    for M, N, K in ((2, 3, 2), (50, 47, 9), (300, 149, 70)):
+        a, b = [rng.integers(-8, 9, shape).astype(dtype) for shape in ((M, K), (K, N))]
+        for bias in (np.zeros(0, dtype), rng.integers(-8, 9, N).astype(dtype)):
+            y = np.full((M, N), np.nan, dtype)
+            arguments = blas.gemm_of(y.dtype), lying(a, a_turned), lying(b, b_turned), bias, y
+            blas._multiply_shared(*arguments, False, *grid)
+            expected = a.astype(int) @ b.astype(int) + (bias if bias.size else 0)
+            np.testing.assert_array_equal(y, expected)
+            blas._multiply_shared(*arguments, True, *grid)
+            np.testing.assert_array_equal(y, np.maximum(expected, 0))
+
+
+@pytest.mark.parametrize("a_shape, b_shape", [((3, 4, 9, 5), (3, 4, 5, 8)), ((1, 4, 9, 5), (3, 1, 5, 8)),
+                                              ((7, 9, 5), (5, 8)), ((9, 5), (7, 5, 8)), ((7, 9, 5), (1, 5, 8))])
+def test_many_products_at_once_are_exact_where_sums_are(a_shape, b_shape, rng, monkeypatch):
+    monkeypatch.setattr(blas, "SHARED", 0)
+    monkeypatch.setattr(threads, "none", False)
+    for dtype in (np.float32, np.float64):
+        a, b = [rng.integers(-8, 9, shape).astype(dtype) for shape in (a_shape, b_shape)]
+        for other in (b, np.ascontiguousarray(b.swapaxes(-1, -2)).swapaxes(-1, -2)):
+            expected = np.matmul(a.astype(int), b.astype(int))
+            for large in (1 << 25, 0):
+                monkeypatch.setattr(blas, "_LARGE", large)
+                y = np.full(expected.shape, np.nan, dtype)
+                blas.matmul(a, other, y)
+                np.testing.assert_array_equal(y, expected)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("a_turned, b_turned", [(False, True), (True, False)])
+def test_a_numpy_without_blas_multiplies_too(a_turned, b_turned, dtype, rng):
+    a, b = [rng.integers(-8, 9, shape).astype(dtype) for shape in ((7, 5), (5, 6))]
+    y, own = np.full((7, 6), np.nan, dtype), blas._own_gemm(np.dtype(dtype)).address
+    for bias in (np.zeros(0, dtype), np.ones(6, dtype)):
+        blas._multiply(own, lying(a, a_turned), lying(b, b_turned), bias, y, False, 1, 1)
+        np.testing.assert_array_equal(y, a @ b + (bias if bias.size else 0))
+
+
+def test_blas_has_its_threads_back_after_a_product(rng):
+    if blas._openblas() is None:
+        pytest.skip("NumPy's BLAS here is not OpenBLAS, which alone is told how many threads to use")
+    get, set_threads = blas._openblas()
+    before = get()
+    set_threads(2)
+    try:
+        x = kdl.tensor(rng.standard_normal((200, 300)))
+        x @ x.T
+        assert get() == 2
+    finally:
+        set_threads(before)
 
 
 def test_products_that_tiles_do_not_take(rng):

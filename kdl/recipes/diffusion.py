@@ -21,7 +21,7 @@ from kdl.utils import plots
 
 METRIC = "words read back"
 GATES = [("words read back", ">=", 0.955), ("real digits read after learning from made ones", ">=", 0.9)]
-EPOCHS = 150
+EPOCHS = 250
 WORDS = "zero one two three four five six seven eight nine".split()
 STEPS = 50
 COSINE = np.cos((np.arange(STEPS + 1) / STEPS + 0.008) / 1.008 * np.pi / 2) ** 2

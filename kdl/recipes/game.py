@@ -21,7 +21,7 @@ from kdl.utils import plots
 METRIC = "games lost to perfect play"
 GATES = [("games lost to perfect play", "<=", 0.3), ("games lost to a random player", "<=", 0.04),
          ("games won against a random player", ">=", 0.91)]
-EPOCHS = 150  # rounds of games
+EPOCHS = 250  # rounds of games
 LINES = np.array([[0, 1, 2], [3, 4, 5], [6, 7, 8], [0, 3, 6], [1, 4, 7], [2, 5, 8], [0, 4, 8], [2, 4, 6]])
 
 

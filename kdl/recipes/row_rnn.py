@@ -15,7 +15,7 @@ from kdl.utils import plots
 
 METRIC = "worst test accuracy"
 GATES = [("RNN", ">=", 0.85), ("GRU", ">=", 0.91), ("LSTM", ">=", 0.88), ("two-layer bidirectional LSTM", ">=", 0.935)]
-EPOCHS = 40
+EPOCHS = 60
 CELLS = {"RNN": (nn.RNN, {}), "GRU": (nn.GRU, {}), "LSTM": (nn.LSTM, {}),
          "two-layer bidirectional LSTM": (nn.LSTM, {"num_layers": 2, "bidirectional": True})}
 
@@ -38,8 +38,10 @@ def run(job):
     models, histories = {}, {}
     for name, (cell, options) in CELLS.items():
         models[name] = model = Reader(cell, **options).to(job.device)
-        histories[name] = job.fit_classifier(model, optim.Adam(model.parameters(), lr=5e-3), (x, y), (xt, yt),
-                                             batch_size=64, name=name)
+        optimizer = optim.Adam(model.parameters(), lr=1e-2)
+        schedule = optim.lr_scheduler.CosineAnnealingLR(optimizer, job.epochs)
+        histories[name] = job.fit_classifier(model, optimizer, (x, y), (xt, yt), batch_size=64, scheduler=schedule,
+                                             name=name)
     bag = nn.Linear(8, 10).to(job.device)
     job.fit_classifier(bag, optim.Adam(bag.parameters(), lr=3e-2), (x.mean(1), y), (xt.mean(1), yt), batch_size=64,
                        epochs=30, name="mean row")

@@ -66,7 +66,9 @@ def run(job):
     histories = {}
     for name in ("sigmoid", "relu", "residual"):
         optimizer = optim.Adam(networks[name].parameters(), lr=1e-3)
-        histories[name] = job.fit_classifier(networks[name], optimizer, (x, y), (xt, yt), batch_size=64, name=name)
+        schedule = optim.lr_scheduler.CosineAnnealingLR(optimizer, job.epochs)
+        histories[name] = job.fit_classifier(networks[name], optimizer, (x, y), (xt, yt), batch_size=64,
+                                             scheduler=schedule, name=name)
     with job.figure("gradients", 1, 1, 6.2, 3.8, "The gradient of each layer's weights before training") as axes:
         for name, values in norms.items():
             axes[0, 0].semilogy(range(1, len(values) + 1), values, marker="o", markersize=3, label=name)

@@ -7,8 +7,6 @@ always, and the loops around a product need not leave compiled code.
 import ctypes
 import os
 import sys
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
 from functools import cache, lru_cache
 from glob import glob
 from math import prod
@@ -27,7 +25,7 @@ from kdl.kernels.cpu.simd import emit_address
 SHARED = 1 << 21  # multiplications from which waking other threads (50 us) pays
 _LARGE = 1 << 25   # multiplications from which every product of a batch is worth all threads
 _ALONE = 1 << 18   # multiplications up to which OpenBLAS uses one thread by itself
-_CUT = 48           # parts of a product begin at multiples of this: full tiles of OpenBLAS
+_CUT = 48          # parts of a product begin at multiples of this: full tiles of OpenBLAS
 _ROW_MAJOR, _AS_IT_LIES, _TURNED = 101, 111, 112  # of CBLAS
 
 
@@ -111,41 +109,13 @@ class _OneThread:
 one_thread = _OneThread()
 
 
-@cache
-def _pool():
-    return ThreadPoolExecutor(numba.config.NUMBA_NUM_THREADS, thread_name_prefix="kdl")
-
-
 def _after_fork():
-    """Only the thread that forked lives on in the child: the pool's are gone, and nobody would release the lock."""
-    _pool.cache_clear()
+    """Only the thread that forked lives on in the child: nobody else would release the lock."""
     one_thread.lock = Lock()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
-
-
-def _share(function, items, multiplications):
-    """Call the function for every item of a list, on as many threads as Numba may use, with one BLAS thread in each."""
-    workers = min(len(items), numba.get_num_threads()) if multiplications >= SHARED and _openblas() else 1
-    if workers == 1 and one_thread.needless():
-        for item in items:
-            function(item)
-        return
-    left = iter(items)
-
-    def work():
-        for item in left:
-            function(item)
-
-    with one_thread:
-        others = [_pool().submit(copy_context().run, work) for _ in range(workers - 1)]
-        try:
-            work()
-        finally:
-            for other in others:
-                other.result()
 
 
 # --- in a kernel ---
@@ -214,17 +184,15 @@ def multiply(a, b, bias, y, relu=False):
         if relu:
             np.maximum(y, 0, out=y)
         return
-    bias = NOTHING[y.dtype] if bias is None else bias
-    if size < _ALONE:
-        _multiply(gemm_of(y.dtype), a, b, bias, y, relu, 1, 1)
-    elif threads.none and one_thread.needless():
-        _multiply(gemm_of(y.dtype), a, b, bias, y, relu, 1, 1)
-    else:
-        with one_thread:
-            if _is_shared(size, a, b, y):
-                _multiply_shared(gemm_of(y.dtype), a, b, bias, y, relu, *_grid(M, N, numba.get_num_threads()))
-            else:
-                _multiply(gemm_of(y.dtype), a, b, bias, y, relu, 1, 1)
+    arguments = gemm_of(y.dtype), a, b, NOTHING[y.dtype] if bias is None else bias, y, relu
+    if size < _ALONE or (threads.none and one_thread.needless()):
+        _multiply(*arguments, 1, 1)
+        return
+    with one_thread:
+        if _is_shared(size, a, b, y):
+            _multiply_shared(*arguments, *_grid(M, N, numba.get_num_threads()))
+        else:
+            _multiply(*arguments, 1, 1)
 
 
 def _is_shared(size, a, b, y):
