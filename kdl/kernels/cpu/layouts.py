@@ -5,7 +5,9 @@ A channels-last array holds pixels already. The kernels take flat arrays and a f
 import numpy as np
 
 from kdl.kernels.cpu.launch import jit, prange
-from kdl.kernels.cpu.simd import LANES, load, store, transpose
+from kdl.kernels.cpu.simd import LANES, load, prefetch, store, transpose
+
+_AHEAD = 2 * LANES  # floats
 
 
 def is_pixels(array):
@@ -86,7 +88,16 @@ def image_to_pixels(source, image, is_pixels, channels, first, count, size, top,
 @jit(parallel=False)
 def pixels_to_planes(source, at, channels, target, to, pitch, count):
     """target[to + c pitch + i] = source[at + i channels + c], for i < count and c < channels."""
-    planes_to_pixels(source, at, channels, target, to, count, pitch, channels)
+    if count >= LANES and channels >= LANES:
+        for low in range(0, channels, LANES):
+            c = min(low, channels - LANES)
+            for left in range(0, count, LANES):
+                i = min(left, count - LANES)
+                transpose(source, at + i * channels + c, channels, target, to + c * pitch + i, pitch)
+                for j in range(LANES):  # so many streams are more than the machine foresees
+                    prefetch(target, to + (c + j) * pitch + i + _AHEAD)
+    else:
+        planes_to_pixels(source, at, channels, target, to, count, pitch, channels)
 
 
 @jit(parallel=False)
@@ -104,7 +115,7 @@ def pack_panel(source, is_pixels, image, pixel, channels, pixels, first, some, p
 
 def filters_to_pixels(w):
     """Filters (K, C, taps) as a flat array (K, taps, C), which they may be already."""
-    if is_pixels(w) or w.shape[2] * w.shape[3] == 1:
+    if is_pixels(w) or 1 in (w.shape[1], w[0, 0].size):
         return flat(w, is_pixels(w))
     turned = np.empty(w.size, w.dtype)
     _turn(w.reshape(-1), w.shape[1], w.shape[2] * w.shape[3], turned)

@@ -2,8 +2,8 @@
 
 gw[k, c, t] = the sum over outputs of gy[output, k] x[where tap t meets the image, c]. A row of a tile is one channel
 and tap, and the sum runs along lines of outputs, in which the pixels that a tap meets lie one stride apart. A block of
-lines at a time, x is packed as [slab of SLAB channels, pixel, channel] with its padding and gy as [panel of 16 or 32
-filters, output, filter]: a slab and a panel stay in the L1 cache.
+lines at a time, x is packed as [slab of SLAB channels, pixel, channel] with its padding and gy as [panel of 16, 32 or
+64 filters, output, filter]: a slab and a panel stay in the L1 cache.
 
 The blocks are cut into parts with a sum each, as many as the sizes alone say, and the sums are added in order: whatever
 the number of threads, the result is the same.
@@ -18,7 +18,7 @@ from kdl.kernels.cpu.launch import jit, prange
 from kdl.kernels.cpu.layouts import flat, image_to_pixels, is_pixels, pack_panel, planes_to_pixels
 from kdl.kernels.cpu.scratch import room
 from kdl.kernels.cpu.simd import LANES
-from kdl.kernels.cpu.tiles import ROWS, WIDTH, panel_strip, width_for
+from kdl.kernels.cpu.tiles import ROWS, WIDEST, panel_strip, width_for
 
 _SLAB = 16  # channels
 _OUTPUTS = 192  # of a block, at least where the images have so many: 24 KB of a panel
@@ -47,7 +47,7 @@ class _Geometry:
         self.rows = channels * len(taps)
         starts = (np.arange(self.slab)[:, None] + taps).ravel()
         self.starts = np.concatenate([starts, np.zeros(-len(starts) % ROWS, np.int64)])
-        self.width = width_for(K // groups)
+        self.width = width_for(K // groups, WIDEST)
         self.places = np.arange(len(self.starts)) * self.width
         image, line = np.divmod(np.arange(images * lines), lines)
         self.lines_of_x = (image * height + line * down) * width * self.slab
@@ -67,7 +67,7 @@ _geometry = lru_cache(maxsize=256)(_Geometry)
 def cost(x, gy, gw, groups):
     """What one image takes: multiply-adds of whole tiles, and packing x and gy."""
     filters = len(gw) // groups
-    width = width_for(filters)
+    width = width_for(filters, WIDEST)
     sums = groups * -(-gw[0].size // ROWS) * ROWS * -(-filters // width) * width * prod(gy.shape[2:])
     return sums + _COPY * (prod(x.shape[1:]) + prod(gy.shape[1:]))
 
@@ -83,7 +83,7 @@ def backward_w(x, gy, gw, axes, groups):
     work = room(g.parts * g.sum_size + g.parts * g.cuts * per_job)
     _products(flat(x, is_pixels(x)), is_pixels(x), x.shape[1:], flat(gy, is_pixels(gy)), is_pixels(gy), gy.shape,
               groups, g.width, g.block, g.window, g.stride, g.slab, g.starts, g.places, g.rows, g.lines_of_x,
-              g.lines_of_gy, g.parts, g.cuts, g.sum_size, per_job, g.slab_room, work, np.zeros(WIDTH, np.float32))
+              g.lines_of_gy, g.parts, g.cuts, g.sum_size, per_job, g.slab_room, work, np.zeros(WIDEST, np.float32))
     target = np.empty(gw.shape, gw.dtype) if is_pixels(gw) else gw
     _add_up(work, g.parts, g.sum_size, g.rows, len(gw), groups, g.width, target.reshape(-1))
     if target is not gw:

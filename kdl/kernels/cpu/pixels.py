@@ -2,11 +2,12 @@
 
 A row of a tile is one output: where its first tap meets the image. The taps are a table of offsets from there, each
 with a pixel's channels side by side, so stride and dilation cost nothing and columns are never gathered. Taps on
-neighbouring pixels are one, with all their channels. Filters lie packed as [panel of 16 or 32 filters, tap, channel,
-filter]. The gradient of the input is the same sum over gy, one for each phase of the stride (cells.py).
+neighbouring pixels are one, with all their channels. Filters lie packed as [panel of 16, 32 or 64 filters, tap,
+channel, filter]. The gradient of the input is the same sum over gy, one for each phase of the stride (cells.py).
 
 Tasks are some images, or some lines of one, whose input fits the L2 cache. Each copies its input as pixels, with the
-padding, and its outputs back as planes, unless the arrays are channels-last and need no padding.
+padding, and its outputs back as planes, unless the arrays are channels-last and need no padding. Planes of few channels
+are copied as planes: images of one channel, with a tap of its own for each.
 """
 from functools import lru_cache
 from math import prod
@@ -16,21 +17,30 @@ import numpy as np
 
 from kdl.kernels.cpu.cells import backward_pieces, forward_piece
 from kdl.kernels.cpu.launch import jit, prange
-from kdl.kernels.cpu.layouts import filters_to_pixels, flat, image_to_pixels, is_pixels, pack_filters, pixels_to_planes
+from kdl.kernels.cpu.layouts import (
+    as_planes,
+    filters_to_pixels,
+    flat,
+    image_to_pixels,
+    is_pixels,
+    pack_filters,
+    pixels_to_planes,
+)
 from kdl.kernels.cpu.scratch import room
 from kdl.kernels.cpu.simd import LANES
-from kdl.kernels.cpu.tiles import ROWS, panel_strip, width_for
+from kdl.kernels.cpu.tiles import ROWS, WIDEST, panel_strip, width_for
 
-_INPUT = 1 << 17  # floats of a task's input
+_TASK = 1 << 17  # floats of a task's input, and of its outputs where they are not written as they lie
 _COPY = 24  # multiply-adds that take as long as bringing a number from pixels to planes
+_PLANES = 8  # channels up to which the input stays planes
 _FILTERS = 1 << 13  # floats of a panel's filters that are met at a time: they stay in the L1 cache
 
 
 class _Geometry:
     """The tables of one convolution: what depends on sizes alone. See `_correlate` for their meaning."""
 
-    def __init__(self, u_shape, v_shape, pieces, groups, u_is_pixels, threads):
-        N, C, H, W = u_shape
+    def __init__(self, u_shape, v_shape, pieces, groups, planes, u_is_pixels, v_is_pixels, threads):
+        N, (C, H, W) = u_shape[0], (u_shape[1] // planes, *u_shape[2:])  # an image are so many, of C channels
         K, (height, width) = v_shape[1], v_shape[2:]
         deal, step = pieces[0].deal[1:], pieces[0].step[1:]
         # rows and columns of u that the taps of the first outputs meet, padding below 0
@@ -39,17 +49,19 @@ class _Geometry:
         high = [max([int(m.max()) for m in axis if m.size], default=0) for axis in met]
         P, Q = [max(p.outputs[axis] for p in pieces) for axis in (1, 2)]
         reach = [b - a + 1 for a, b in zip(low, high, strict=True)]
-        per_line = ((Q - 1) * deal[1] + reach[1]) * C
+        per_row, per_line = ((Q - 1) * deal[1] + reach[1]) * C, 0 if v_is_pixels else step[0] * width * K
 
         def rows(lines):
             return (lines - 1) * deal[0] + reach[0]
 
+        def size(lines):
+            return rows(lines) * per_row * planes + lines * per_line
+
         lines = P
-        if rows(P) * per_line > _INPUT or N < threads:
-            while lines > 1 and (rows(lines) * per_line > _INPUT or N * -(-P // lines) < threads) and lines * Q > 64:
-                lines = -(-lines // 2)
+        while lines > 1 and (size(lines) > _TASK or N * -(-P // lines) < threads) and lines * Q > 64:
+            lines = -(-lines // 2)
         lines = -(-P // -(-P // lines))
-        images = 1 if lines < P else max(1, min(-(-N // threads), _INPUT // (rows(P) * per_line)))
+        images = 1 if lines < P else max(1, min(-(-N // threads), _TASK // size(P)))
         self.tasks = np.array([(n, min(n + images, N), p, min(p + lines, P))
                                for n in range(0, N, images) for p in range(0, P, lines)], np.int64)
         self.direct = (u_is_pixels and min(low) >= 0 and low[0] + rows(P) <= H
@@ -66,19 +78,20 @@ class _Geometry:
         for at, (piece, down, right) in enumerate(zip(pieces, *met, strict=True)):
             lines_here, across = min(lines, piece.outputs[1]), piece.outputs[2]
             n, p, q = [a.ravel() for a in np.meshgrid(range(images), range(lines_here), range(across), indexing="ij")]
-            self.starts[at, :n.size] = ((n * block + p * deal[0]) * pitch + q * deal[1]) * C
+            self.starts[at, :n.size] = ((n * planes * block + p * deal[0]) * pitch + q * deal[1]) * C
             self.places[at, :n.size] = ((n * out_rows + piece.first[1] + p * step[0]) * width + piece.first[2]
                                         + q * step[1]) * K
             self.pieces[at, :2] = piece.outputs[1], across
-            offsets = ((down - low[0]) * pitch + right - low[1]) * C
+            plane = np.arange(planes)[:, None]
+            offsets = ((plane * block + down - low[0]) * pitch + right - low[1]).ravel() * C
             order = np.argsort(offsets)
             taps.append(offsets[order])
-            self.orders.append(piece.order[order])
+            self.orders.append((plane * len(piece.order) + piece.order).ravel()[order])
         run = _run(taps, C) if groups == 1 else 1
         ends = np.cumsum([0, *[len(offsets) // run for offsets in taps]])
         self.pieces[:, 2], self.pieces[:, 3] = ends[:-1], ends[1:]
         self.taps, self.depth = np.concatenate(taps)[::run].copy(), C // groups * run
-        self.input_room = images * self.window[2] * self.window[3] * C
+        self.input_room = images * planes * self.window[2] * self.window[3] * C
         self.output_room = images * out_rows * width * K
         self.image_room = H * W * C
         self.deal, self.step = deal, step
@@ -92,9 +105,9 @@ def _run(taps, step):
 
 
 @lru_cache(maxsize=256)
-def _geometry(u_shape, v_shape, axes, backward, groups, u_is_pixels, threads):
+def _geometry(u_shape, v_shape, axes, backward, groups, *given):
     pieces = backward_pieces(*axes) if backward else [forward_piece(*axes)]
-    return _Geometry(u_shape, v_shape, pieces, groups, u_is_pixels, threads)
+    return _Geometry(u_shape, v_shape, pieces, groups, *given)
 
 
 def cost(lanes, depth, pieces):
@@ -102,7 +115,7 @@ def cost(lanes, depth, pieces):
 
     In a tile of one vector every multiply-add waits for a load.
     """
-    width = width_for(lanes)
+    width = width_for(lanes, WIDEST)
     outputs = sum(prod(p.outputs) for p in pieces)
     sums = -(-lanes // width) * width * sum(len(p.taps) * prod(p.outputs) for p in pieces)
     return sums * (8 if width == LANES else 5) // 5 + _COPY * lanes * outputs // depth
@@ -110,10 +123,12 @@ def cost(lanes, depth, pieces):
 
 def correlate(u, w, b, v, axes, groups, backward):
     """v = the convolution of u, or with `backward` v = gx of u = gy, for dense arrays in any layout."""
-    u_is_pixels, v_is_pixels = is_pixels(u), is_pixels(v)
-    g = _geometry(u.shape, v.shape, axes, backward, groups, u_is_pixels, numba.get_num_threads())
-    lanes, depth = v.shape[1] // groups, u.shape[1] // groups
-    width = width_for(lanes)
+    u_is_pixels, v_is_pixels, planes, numbers = is_pixels(u), is_pixels(v), 1, flat(u, is_pixels(u))
+    if not (u_is_pixels or backward) and groups == 1 and u.shape[1] <= _PLANES:
+        u_is_pixels, planes, w = True, u.shape[1], as_planes(w).reshape(len(w), 1, w[0].size, 1)
+    g = _geometry(u.shape, v.shape, axes, backward, groups, planes, u_is_pixels, v_is_pixels, numba.get_num_threads())
+    lanes, depth = v.shape[1] // groups, u.shape[1] // planes // groups
+    width = width_for(lanes, WIDEST)
     panels = -(-lanes // width)
     sizes = [groups * panels * order.size * depth * width for order in g.orders]
     packed_at, per_chunk = np.cumsum([0, *sizes]), -(-(g.input_room + g.output_room + g.image_room) // 16) * 16
@@ -124,14 +139,15 @@ def correlate(u, w, b, v, axes, groups, backward):
     bias = np.zeros((groups, panels * width), np.float32)
     if b is not None:
         bias[:, :lanes] = b.reshape(groups, lanes)
-    _correlate(flat(u, u_is_pixels), u_is_pixels, u.shape[1:], flat(v, v_is_pixels), v_is_pixels, v.shape[1:], work,
-               packed_at, bias.reshape(-1), g.tasks, g.pieces, g.starts, g.places, g.taps, g.window, g.deal, g.step,
-               g.direct, groups, g.depth, width, g.out_rows, g.input_room, g.output_room, per_chunk, g.chunks)
+    _correlate(numbers, u_is_pixels, planes, (u.shape[1] // planes, *u.shape[2:]), flat(v, v_is_pixels), v_is_pixels,
+               v.shape[1:], work, packed_at, bias.reshape(-1), g.tasks, g.pieces, g.starts, g.places, g.taps, g.window,
+               g.deal, g.step, g.direct, groups, g.depth, width, g.out_rows, g.input_room, g.output_room, per_chunk,
+               g.chunks)
 
 
 @jit
-def _correlate(u, u_is_pixels, u_size, v, v_is_pixels, v_size, work, packed_at, bias, tasks, pieces, starts, places,
-               taps, window, deal, step, direct, groups, depth, panel_width, out_rows, input_room, output_room,
+def _correlate(u, u_is_pixels, planes, u_size, v, v_is_pixels, v_size, work, packed_at, bias, tasks, pieces, starts,
+               places, taps, window, deal, step, direct, groups, depth, panel_width, out_rows, input_room, output_room,
                per_chunk, chunks):
     C, H, W = u_size
     K, height, width = v_size
@@ -146,12 +162,13 @@ def _correlate(u, u_is_pixels, u_size, v, v_is_pixels, v_size, work, packed_at, 
             first, last, begin, end = tasks[task]
             top = begin * deal[0] + window[0]
             if direct:
-                a, a_at = u, ((first * H + top) * W + window[1]) * C
+                a, a_at = u, ((first * planes * H + top) * W + window[1]) * C
             else:
                 a, a_at = work, input_at
-                for n in range(first, last):
-                    image_to_pixels(u, n * C * H * W, u_is_pixels, C, np.int64(0), C, (H, W), top, window[1], work,
-                                    input_at + (n - first) * window[2] * window[3] * C, C, window[2:], work, room_at)
+                for n in range(first * planes, last * planes):
+                    at = input_at + (n - first * planes) * window[2] * window[3] * C
+                    image_to_pixels(u, n * C * H * W, u_is_pixels, C, np.int64(0), C, (H, W), top, window[1], work, at,
+                                    C, window[2:], work, room_at)
             out_top = begin * step[0]
             if v_is_pixels:
                 c, c_at = v, (first * height + out_top) * width * K
