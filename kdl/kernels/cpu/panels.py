@@ -3,7 +3,8 @@
 BLAS spends a good part of a product of middling size on copies, and takes no advantage of few rows. Here b = w' is laid
 out in panels of as many columns as a tile has, and a is read where it lies; for few rows nothing is laid out, for rows
 of a and of w run side by side in memory. Measured on one thread (Zen 5, AVX-512): 128 x 512 by 512 x 512 1.25 times as
-fast as OpenBLAS, 8 x 4096 by 4096 x 4096 2.5 times; products with b as it lies are slower than OpenBLAS's.
+fast as OpenBLAS, 8 x 4096 by 4096 x 4096 2.5 times (Ice Lake: 128 x 784 by 784 x 512 1.25 times); products with b as it
+lies are slower than OpenBLAS's.
 """
 import numba
 import numpy as np
@@ -18,7 +19,7 @@ from kdl.kernels.cpu.tiles import DOTS, ROWS, WIDTH, dots, strip
 _FEW = 16  # rows up to which lines are multiplied by lines
 _LEAST_OF_FEW, _LEAST = 1 << 15, 1 << 19  # multiplications below which the call costs more than it saves
 _CHUNKS = 32      # of the columns, for threads to share
-_ROOM = 1 << 18   # numbers that panels may take, for they are to stay in a cache
+_ROOM = 1 << 19   # numbers that panels may take: BLAS is faster where they do not stay in a cache
 _BLOCK = 16 * ROWS, 512  # rows of a that meet all panels while a cache has them, and how many numbers of each
 
 _NO_BIAS = np.empty(0, np.float32)

@@ -9,10 +9,10 @@ if numba.config.THREADING_LAYER == "default":
     # OpenMP first: it is thread-safe and wakes in 2 us, where workqueue takes 150 us and is not thread-safe
     numba.config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
 if "OMP_WAIT_POLICY" not in os.environ:
-    # Idle threads of GNU OpenMP spin for about 10 ms by default and so keep the BLAS threads from running: a 512^3
-    # product after a parallel loop took 7.2 ms instead of 1.0. With a short spin it takes 1.06, and waking stays 2 us.
-    # Steps of an MLP and of LeNet-5 on two threads: 1000 2.2 and 1.4 ms, 3000 1.9 and 1.4, 10000 6.6 and 1.35.
-    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+    # Idle threads of GNU OpenMP spin for about 10 ms by default and so keep others from running, those of NumPy's BLAS
+    # among them: a user's 512^3 product after a kernel took 7.2 ms instead of 1.0. This is 0.2 to 0.5 ms: threads are
+    # still awake at the next kernel of a network. A step of LeNet-5 on two threads: 3000 4.2 ms, 10000 and more 3.3.
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 
 def available_cores(groups="/proc/self/cgroup", root="/sys/fs/cgroup"):
