@@ -4,8 +4,8 @@ import heapq
 import numpy as np
 
 from kdl.autograd.function import as_array, edge_of
-from kdl.autograd.mode import no_grad
-from kdl.autograd.quiet import quiet
+from kdl.autograd.mode import current
+from kdl.autograd.quiet import IGNORED, reset_errors, set_errors
 from kdl.errors import describe
 from kdl.tensor import Tensor, array_module
 
@@ -30,11 +30,13 @@ def grad(outputs, inputs, grad_outputs=None, retain_graph=None, create_graph=Fal
     """
     edges = [edge_of(x) for x in _inputs("grad", inputs)]
     captured = _walk(_roots("grad", outputs, grad_outputs, create_graph), edges, retain_graph)
-    grads = [captured[edge] for edge in edges]
-    for i, g in enumerate(grads):
+    grads = []
+    for i, edge in enumerate(edges):
+        g = captured[edge]
         if g is None and not allow_unused:
             raise RuntimeError(f"grad: the outputs do not depend on inputs[{i}]; pass allow_unused=True to get None")
-    return tuple([None if g is None else Tensor(g) for g in grads])
+        grads.append(None if g is None else Tensor(g))
+    return tuple(grads)
 
 
 def _inputs(op, inputs):
@@ -73,21 +75,27 @@ def _roots(op, tensors, gradients, create_graph):
             g = g.array if isinstance(g, Tensor) else np.asarray(g)
             if g.shape != y.array.shape:
                 raise RuntimeError(f"{op}: expected a gradient of the tensor's shape {y.shape}, got {g.shape}")
-            g = g.astype(y.array.dtype, copy=False)
+            if g.dtype != y.array.dtype:
+                g = g.astype(y.array.dtype)
         roots.append((y, g))
     return roots
 
 
-@no_grad
-@quiet
 def _walk(roots, edges, retain_graph):
     """One backward pass from the roots: accumulates into the leaves, or returns {edge: gradient} for the edges given.
 
-    Gradients returned have memory of their own; None stands where none arrived.
+    Nothing is recorded and no warnings are given. Gradients returned have memory of their own; None stands where none
+    arrived.
     """
-    if edges is None:
-        return _Walk(None, None).run(roots, retain_graph)
-    return _Walk(dict.fromkeys(edges), _needed(roots, set(edges))).run(roots, retain_graph)
+    recording, current.enabled = current.enabled, False
+    before = set_errors(IGNORED)
+    try:
+        if edges is None:
+            return _Walk(None, None).run(roots, retain_graph)
+        return _Walk(dict.fromkeys(edges), _leading(roots, set(edges))).run(roots, retain_graph)
+    finally:
+        reset_errors(before)
+        current.enabled = recording
 
 
 class _Sum:
@@ -108,9 +116,9 @@ class _Sum:
 class _Walk:
     """Visits the nodes below the roots, latest first, so that each has its whole gradient when its turn comes."""
 
-    def __init__(self, captured, needed):
+    def __init__(self, captured, leading):
         self.captured = captured  # edge -> gradient, for the edges asked for; None: the leaves accumulate
-        self.needed = needed  # the nodes that lead to one of those edges
+        self.leading = leading  # node -> which of its inputs lead to one of those edges
         self.heap = []  # negated numbers of the nodes to visit
         self.pending = {}  # number -> the node and, for each of its outputs, a _Sum or None
         self.leaves = {}  # leaf -> _Sum, where the whole gradient must be known before it is used
@@ -123,7 +131,11 @@ class _Walk:
             grads = [None if part is None else part.array for part in sums]
             if node.taps is not None:
                 _run_taps(node, grads)
-            wanted = node.needs_input_grad if self.captured is None else self.capture(node, grads)
+            if self.captured is None:
+                wanted = node.needs_input_grad
+            else:
+                self.capture(node, grads)
+                wanted = self.leading.get(node, ())
             if True not in wanted:
                 continue
             gx = node.run_backward(grads, wanted, retain_graph)
@@ -131,8 +143,9 @@ class _Walk:
                 if asked and g is not None:
                     self.send(edge, g, gx, grads)
         for leaf, total in self.leaves.items():
-            g = _call_hooks(leaf.hooks, total.array)
-            owned = total.owned and not leaf.hooks
+            g, owned = total.array, total.owned
+            if leaf.hooks:
+                g, owned = _call_hooks(leaf.hooks, g), False
             if self.captured is None:
                 _accumulate(leaf, g, owned)
             else:
@@ -152,40 +165,42 @@ class _Walk:
                 self.leaves[edge] = _Sum(g, _alone(g, (*gx, *grads)))
             return
         node, index = edge
-        if node.number not in self.pending:
-            self.pending[node.number] = node, [None] * node.n_outputs
+        waiting = self.pending.get(node.number)
+        if waiting is None:
+            sums = [None] * node.n_outputs
+            self.pending[node.number] = node, sums
             heapq.heappush(self.heap, -node.number)
-        sums = self.pending[node.number][1]
+        else:
+            sums = waiting[1]
         if sums[index] is None:
             sums[index] = _Sum(g)
         else:
             sums[index].add(g)
 
     def capture(self, node, grads):
-        """Keep what was asked for of this node's gradients; which of its inputs lead to more of it."""
+        """Keep what was asked for of this node's gradients."""
         for index, g in enumerate(grads):
             if g is not None and (node, index) in self.captured:
                 self.captured[node, index] = g.copy("K")
-        return tuple([e is not None and _leads(e, self.captured, self.needed) for e in node.edges])
 
 
-def _leads(edge, asked, needed):
-    return edge in asked or (type(edge) is tuple and edge[0] in needed)
-
-
-def _needed(roots, asked):
-    """The nodes from which one of the edges asked for can be reached."""
+def _leading(roots, asked):
+    """For every node from which one of the edges asked for can be reached, which of its inputs lead there."""
     nodes, stack = {}, [y.grad_fn for y, _ in roots if y.grad_fn is not None]
     while stack:
         node = stack.pop()
         if node.number not in nodes:
             nodes[node.number] = node
-            stack += [edge[0] for edge in node.edges if type(edge) is tuple]
-    needed = set()
+            for edge in node.edges:
+                if type(edge) is tuple:
+                    stack.append(edge[0])
+    leading = {}
     for number in sorted(nodes):
-        if any(edge is not None and _leads(edge, asked, needed) for edge in nodes[number].edges):
-            needed.add(nodes[number])
-    return needed
+        node = nodes[number]
+        leads = tuple([edge in asked or (type(edge) is tuple and edge[0] in leading) for edge in node.edges])
+        if True in leads:
+            leading[node] = leads
+    return leading
 
 
 def _alone(g, holders):

@@ -61,8 +61,8 @@ def cross_entropy(input, target, weight=None, size_average=None, ignore_index=-1
     op = "cross_entropy"
     check_reduction(op, reduction, size_average, reduce)
     floating(op, input=input)
-    expect(isinstance(label_smoothing, (int, float)) and 0 <= label_smoothing <= 1, op, "label_smoothing in [0, 1]",
-           label_smoothing=label_smoothing)
+    if not (isinstance(label_smoothing, (int, float)) and 0 <= label_smoothing <= 1):
+        expect(False, op, "label_smoothing in [0, 1]", label_smoothing=label_smoothing)
     C = _check_classes(op, input, weight)
     label_smoothing = float(label_smoothing)
     if array_of(op, target, "target").dtype in types.FLOATS and target.array.shape == input.array.shape:
@@ -108,9 +108,11 @@ def _soft_cross_entropy(input, target, weight, ignore_index, reduction, label_sm
 def _check_classes(op, input, weight):
     """The number of classes, which the weights must fit."""
     shape = input.array.shape
-    expect(shape, op, "input of shape (N, C, ...) or (C)", input=input)
+    if not shape:
+        expect(False, op, "input of shape (N, C, ...) or (C)", input=input)
     C = shape[min(1, len(shape) - 1)]
-    expect(C, op, "at least one class", input=input)
+    if not C:
+        expect(False, op, "at least one class", input=input)
     if weight is not None:
         expect(array_of(op, weight, "weight").shape == (C,), op, f"a weight for each of {C} classes", weight=weight,
                input=input)
@@ -142,7 +144,7 @@ def _check_labels(op, input, target, C, ignore_index, alternative=""):
     if not labels.size:
         return True
     if xp is np:  # where negative numbers are large, the maximum says it all
-        inside = np.maximum.reduce(labels if labels.dtype == types.uint8 else labels.view(np.uint64), None) < C
+        inside = (labels if labels.itemsize == 1 else labels.view(np.uint64)).max() < C
     else:
         inside = int(xp.max(labels)) < C and int(xp.min(labels)) >= 0
     if inside:
@@ -171,7 +173,7 @@ def _class_columns(array):
 
 def _label_rows(k, target, columns):
     """The labels as (outer, inner), in the order of the columns; a copy, which stays what it was when checked."""
-    return k.xp.array(target, types.int64, order="C").reshape(columns.shape[0], columns.shape[2])
+    return k.xp.array(target, types.int64, order="C").reshape(columns.shape[::2])
 
 
 # --- softmax ---
@@ -207,15 +209,17 @@ class ClassLoss(Loss):
         self.reduction, self.ignore_index, self.label_smoothing = reduction, ignore_index, label_smoothing
         self.all_count = all_count  # whether it is known that no label is ignored
 
-    def evaluate(self, name, x, inputs, outputs, *parameters):
+    def evaluate(self, name, x, columns, inputs, outputs, *parameters):
         """Run the kernel, together with the gradient for g = 1 where there is one that may be wanted."""
-        name, self.gx = f"{name}_forward", None
-        if self.reduction == "none" or not self.needs_input_grad[0] or f"{name}_backward" not in self.k.functions:
-            getattr(self.k, name)(_class_columns(x), *inputs, *outputs, *parameters)
+        both = self.gx = None
+        if self.reduction != "none" and self.needs_input_grad[0]:
+            both = getattr(self.k, f"{name}_forward_backward", None)
+        if both is None:
+            getattr(self.k, f"{name}_forward")(columns, *inputs, *outputs, *parameters)
         else:
             self.gx = self.k.xp.empty_like(x)
-            getattr(self.k, f"{name}_backward")(_class_columns(x), *inputs, *outputs, _class_columns(self.gx),
-                                                float(self.spread(1.0)), *parameters)
+            g = 1 / self.divisor if self.reduction == "mean" else 1.0
+            both(columns, *inputs, *outputs, _class_columns(self.gx), g, *parameters)
 
     def take_gradient(self, g):
         """The gradient that forward made, if it is that for g; only once, since whoever gets it may write into it."""
@@ -223,8 +227,10 @@ class ClassLoss(Loss):
         return gx if gx is not None and g == 1 else None
 
     def result(self, loss, x):
-        """The losses (outer, inner) in the shape of x without its classes, reduced."""
-        return self.reduce(loss.reshape(x.shape[:1] + x.shape[2:] if x.ndim > 1 else ()), x.dtype)
+        """The losses (outer, inner), reduced, or in the shape of x without its classes."""
+        if self.reduction == "none":
+            loss = loss.reshape(x.shape[:1] + x.shape[2:] if x.ndim > 1 else ())
+        return self.reduce(loss, x.dtype)
 
     def row_gradients(self, g, rows):
         """The gradients of the losses (outer, inner), from that of the result; rows is an array of their kind."""
@@ -253,7 +259,7 @@ class CrossEntropy(ClassLoss):
         labels = _label_rows(self.k, target, columns)
         loss, peak, total = outputs = [self.k.empty(labels.shape, wide(x.dtype)) for _ in range(3)]
         self.divisor = self.total_weight(labels, weight)
-        self.evaluate("cross_entropy", x, (labels, weight), outputs, self.ignore_index, self.label_smoothing)
+        self.evaluate("cross_entropy", x, columns, (labels, weight), outputs, self.ignore_index, self.label_smoothing)
         self.saved = x, labels, weight, peak, total
         return self.result(loss, x)
 
@@ -277,16 +283,19 @@ class SoftCrossEntropy(ClassLoss):
     def forward(self, x, target, weight):
         x = dense(x)
         target, weight = like(target, x), None if weight is None else dense(weight)
-        rows = _class_columns(x).shape[::2]
-        loss, peak, total, mass = outputs = [self.k.empty(rows, wide(x.dtype)) for _ in range(4)]
+        columns = _class_columns(x)
+        loss, peak, total, mass = outputs = [self.k.empty(columns.shape[::2], wide(x.dtype)) for _ in range(4)]
         self.divisor = loss.size or math.nan
-        self.evaluate("soft_cross_entropy", x, (_class_columns(target), weight), outputs, self.label_smoothing)
+        self.evaluate("soft_cross_entropy", x, columns, (_class_columns(target), weight), outputs,
+                      self.label_smoothing)
         self.saved = x, target, weight, peak, total, mass
         return self.result(loss, x)
 
     def backward(self, g, wanted):
-        x, target, weight, peak, total, mass = self.saved
         gx = self.take_gradient(g) if wanted[0] else None
+        if gx is not None and not (wanted[1] or wanted[2]):
+            return gx, None, None
+        x, target, weight, peak, total, mass = self.saved
         columns, g = _class_columns(x), self.row_gradients(g, peak)
         gtarget = gweight = None
         if wanted[0] and gx is None:

@@ -7,7 +7,7 @@ import numpy as np
 
 from kdl.kernels.cpu import softmax_columns as columns
 from kdl.kernels.cpu import softmax_rows as rows
-from kdl.kernels.cpu.launch import widened
+from kdl.kernels.cpu.launch import NOTHING, widened
 
 
 @widened("y")
@@ -79,7 +79,7 @@ def _run(along_rows, along_columns, arrays, *parameters):
 
 def _or_empty(weight, x):
     """No weights as an array without elements, so that the loops need one compilation."""
-    return np.empty(0, x.dtype) if weight is None else weight
+    return NOTHING[x.dtype] if weight is None else weight
 
 
 def _no_gradient(x):

@@ -121,11 +121,14 @@ def cross_entropy(x, target, loss, peak, total, gx, weight, gy, ignore_index, la
         else:
             largest = _largest(x, i)
             sum_exp = T(0)
-            for j in range(C):
-                e = decay(x[i, j] - largest)
-                sum_exp += e
-                if gx.size:
+            if gx.size:
+                for j in range(C):
+                    e = decay(x[i, j] - largest)
                     gx[i, j] = e
+                    sum_exp += e
+            else:  # in one loop with the condition inside, this would take 1.2 times as long
+                for j in range(C):
+                    sum_exp += decay(x[i, j] - largest)
             peak[i], total[i] = largest, sum_exp
             log_total = log(sum_exp)
             hit = T(1 - label_smoothing) * (weight[target[i]] if weight.size else T(1))
