@@ -262,9 +262,10 @@ def _taken(array, block, channel, channels):
     columns = np.empty(channels * images * pixels, array.dtype)
     for c in range(channels):
         for n in range(images):
-            source, target = ((block[0] + n) * array.shape[1] + channel + c) * plane + at, (c * images + n) * pixels
+            source = planes[((block[0] + n) * array.shape[1] + channel + c) * plane + at:]
+            target = columns[(c * images + n) * pixels:]
             for i in range(pixels):
-                columns[target + i] = planes[source + i]
+                target[i] = source[i]
     return columns, 0, images * pixels
 
 
@@ -276,9 +277,10 @@ def _put(result, array, block, channel, channels):
     planes = array.reshape(-1)
     for c in range(channels):
         for n in range(images):
-            target, source = ((block[0] + n) * array.shape[1] + channel + c) * plane + at, (c * images + n) * pixels
+            target = planes[((block[0] + n) * array.shape[1] + channel + c) * plane + at:]
+            source = result[(c * images + n) * pixels:]
             for i in range(pixels):
-                planes[target + i] = result[source + i]
+                target[i] = source[i]
 
 
 @jit(parallel=False)
@@ -288,9 +290,9 @@ def _add_to_planes(b, y, block, channel, channels):
     planes = y.reshape(-1)
     for n in range(block[0], block[1]):
         for c in range(channel, channel + channels):
-            target = (n * y.shape[1] + c) * plane + at
+            target, added = planes[(n * y.shape[1] + c) * plane + at:], b[c]
             for i in range(pixels):
-                planes[target + i] += b[c]
+                target[i] += added
 
 
 @jit(parallel=False)
