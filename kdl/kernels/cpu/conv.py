@@ -1,7 +1,8 @@
 """Convolution on the CPU, in two or three dimensions. The maths stands in kdl/ops/conv.py.
 
 In float32 a filter of 3 x 3 goes Winograd's way where it pays, and the others over rows of outputs or, with more
-channels and strides, over tiles of pixels; volumes go over tiles of lines, and float64 over columns. Winograd's
+channels and strides, over tiles of pixels; volumes and filters of one tap go over tiles of lines, and float64 over
+columns. Winograd's
 F(2 x 2) is as exact as sums of products, and F(4 x 4) as PyTorch's gradient of the filters; forward, and for the
 gradient of the input, F(4 x 4) waits until `tf32` says that speed goes before exactness.
 """
@@ -28,7 +29,10 @@ def conv2d_forward(x, w, b, y, stride, padding, dilation, groups, tf32):
     if _is_sparse(w, stride, padding):
         x, stride = _met(x, stride).copy("K"), (1,) * len(stride)
     geometry = stride, padding, dilation, groups
-    if side := winograd.outputs_side(y.shape[2:], w, len(x), geometry, exact=not tf32):
+    if lines.fits(w, y.shape[2:], stride, padding) and not is_pixels(y):
+        tell("conv2d_forward", x, w, "one tap, tiles of filters by outputs")
+        lines.multiply(x, w, b, y, groups, backward=False)
+    elif side := winograd.outputs_side(y.shape[2:], w, len(x), geometry, exact=not tf32):
         tell("conv2d_forward", x, w, f"Winograd, {side} x {side} outputs at a time")
         winograd.correlate(x, w, b, y, padding, False, side)
     elif _by_rows(x, w, y, geometry, backward=False):
@@ -51,7 +55,10 @@ def conv2d_backward_x(gy, w, gx, stride, padding, dilation, groups, tf32):
         _met(gx, stride)[...] = met
         return
     geometry = stride, padding, dilation, groups
-    if side := winograd.outputs_side(gx.shape[2:], w, len(gx), geometry, exact=not tf32):
+    if lines.fits(w, gx.shape[2:], stride, padding) and not is_pixels(gx):
+        tell("conv2d_backward_x", gy, w, "one tap, tiles of channels by inputs")
+        lines.multiply(gy, w, None, gx, groups, backward=True)
+    elif side := winograd.outputs_side(gx.shape[2:], w, len(gx), geometry, exact=not tf32):
         tell("conv2d_backward_x", gy, w, f"Winograd, {side} x {side} outputs at a time")
         winograd.correlate(gy, w, None, gx, padding, True, side)
     elif _by_rows(gx, w, gy, geometry, backward=True):
@@ -128,7 +135,8 @@ def _by_columns(x, w, y, geometry, backward):
     *steps, groups = geometry
     lanes, depth = _sizes(w, groups, backward)
     if x.ndim > 4 or x.dtype != np.float32 or not columns.by_lines(w, lanes):
-        return x.ndim > 4 or x.dtype != np.float32 or _few(w, groups) or _is_pointwise(w, y, x if backward else y)
+        return (x.ndim > 4 or x.dtype != np.float32 or _few(w, groups)
+                or (not backward and _is_pointwise(w, y, y)))
     return _lines_pay(lanes, depth, _axes(x, w, y, *steps), backward)
 
 

@@ -69,8 +69,10 @@ def _tile(ROWS, VECTORS, bias_of_rows):
             in_rows = [builder.add(given["first"], index(i)) for i in range(ROWS)]
             rows = [address("a", builder.add(given["a_at"], entry("starts", i))) for i in in_rows]
             targets = [address("c", builder.add(given["c_at"], entry("places", i))) for i in in_rows]
-            for target in targets:
-                simd.emit_prefetch(builder, target, write=True)
+            for target in targets:  # with a bias of rows, rows go on in the next tile
+                for part in range(VECTORS if bias_of_rows else 1):
+                    at = (VECTORS + part) * LANES if bias_of_rows else 0
+                    simd.emit_prefetch(builder, builder.gep(target, [index(at)]), write=True)
             columns_of_b = address("b", given["b_at"])
 
             def start():
