@@ -386,6 +386,7 @@ REFUSED = {
         lambda lib, x: x.gather(1, lib.zeros(3, 1, dtype=lib.int64)),
     "gather: expected indices in [0, 2], got -1 to -1": lambda lib, x: x.gather(1, lib.tensor([[-1]])),
     "gather: expected indices in [0, 2], got 0 to 3": lambda lib, x: x.gather(1, lib.tensor([[0, 3]])),
+    "gather: expected indices in [0, 2], got -2 to 1": lambda lib, x: x.gather(1, lib.tensor([[1, -2]]).int()),
     "gather: expected an index of int64 or int32, got index float32": lambda lib, x: x.gather(1, lib.zeros(2, 1)),
     "gather: expected dim in [-2, 1], got 2": lambda lib, x: x.gather(2, lib.tensor([[0]])),
     "scatter: expected indices in [0, 2], got 5 to 5": lambda lib, x: x.scatter(1, lib.tensor([[5]]), 1.0),

@@ -61,10 +61,11 @@ def embedding_bag(input, weight, offsets=None, max_norm=None, norm_type=2, scale
     if padding_idx is not None:
         kept = index != padding_idx
         bag, index = bag[kept], index[kept]
+        lengths = xp.bincount(bag, minlength=len(ends))
         per_sample_weights = None if per_sample_weights is None else per_sample_weights[Tensor(kept)]
     if mode == "max":
         return MaxBag()(weight, index, bag, len(ends))
-    return Bag(mode == "mean", scale_grad_by_freq)(weight, per_sample_weights, index, bag, len(ends))
+    return Bag(mode == "mean", scale_grad_by_freq, lengths)(weight, per_sample_weights, index, bag, len(ends))
 
 
 # --- arguments ---
@@ -142,13 +143,12 @@ class Embedding(Function):
 
 
 class Bag(Function):
-    """The sum of the rows times their weights, or their mean."""
+    """The sum of the rows times their weights, or their mean, which divides by the lengths of the bags."""
 
-    def __init__(self, mean, by_frequency):
-        self.mean, self.by_frequency = mean, by_frequency
+    def __init__(self, mean, by_frequency, lengths):
+        self.mean, self.by_frequency, self.lengths = mean, by_frequency, lengths
 
     def forward(self, weight, scale, index, bag, n):
-        xp = self.k.xp
         self.index, self.bag, self.shape, self.scale = index, bag, weight.shape, scale
         self.weight = weight if self.needs_input_grad[1] else None
         shape = n, weight.shape[1]
@@ -156,7 +156,7 @@ class Bag(Function):
             return add_slices(self.k, shape, 0, bag, weight.take(index, 0) * scale[:, None])
         y = add_slices(self.k, shape, 0, bag, weight, index)
         if self.mean:
-            self.lengths = xp.maximum(xp.bincount(bag, minlength=n), 1).astype(weight.dtype)[:, None]
+            self.lengths = self.k.xp.maximum(self.lengths, 1).astype(weight.dtype)[:, None]
             y /= self.lengths
         return y
 

@@ -10,7 +10,7 @@ from kdl import types
 from kdl.autograd import Function
 from kdl.errors import expect, expect_type
 from kdl.ops.common import array_of, assign_, dimension, summed, unbroadcast
-from kdl.ops.indexing import Select, add_at, add_slices, along
+from kdl.ops.indexing import Select, add_at, add_slices
 from kdl.ops.pointwise import check_broadcast, operand
 from kdl.ops.shape import Expand
 from kdl.tensor import Tensor, array_module, method
@@ -18,14 +18,22 @@ from kdl.tensor import Tensor, array_module, method
 __all__ = ["argwhere", "gather", "index_add", "index_fill", "index_select", "masked_fill", "masked_select", "nonzero",
            "scatter", "scatter_add", "take", "take_along_dim", "where"]
 
+_UNSIGNED = {types.int64: np.uint64, types.int32: np.uint32}  # what indices may be, and as what they are checked
+
 
 def positions_in(op, index, n, negative=False):
     """The index as int64 positions counted from 0. Raises TypeError, IndexError for one outside [0, n), or [-n, n)."""
     array = array_of(op, index, "index")
-    expect_type(array.dtype in (types.int64, types.int32), op, "an index of int64 or int32", index=array.dtype)
-    low = -n if negative else 0
-    if array.size and not (low <= array.min() and array.max() < n):
-        raise IndexError(f"{op}: expected indices in [{low}, {n - 1}], got {array.min()} to {array.max()}")
+    if array.dtype not in _UNSIGNED:
+        expect_type(False, op, "an index of int64 or int32", index=array.dtype)
+    if array.size:
+        low = -n if negative else 0
+        if type(array) is np.ndarray and not negative:  # without a sign -1 is large: the maximum says it all
+            inside = array.view(_UNSIGNED[array.dtype]).max() < n
+        else:
+            inside = low <= array.min() and array.max() < n
+        if not inside:
+            raise IndexError(f"{op}: expected indices in [{low}, {n - 1}], got {array.min()} to {array.max()}")
     array = array.astype(types.int64, copy=False)
     return array % n if negative and array.size else array
 
@@ -199,17 +207,19 @@ def along_positions(op, input, dim, index):
     fits = len(shape) == len(lengths)
     for d, n in enumerate(shape):
         fits = fits and (d == dim or lengths[d] <= n)
-    expect(fits, op, "an index with the dimensions of input, and no longer than it but in dim", index=i, input=x,
-           dim=dim)
+    if not fits:
+        expect(False, op, "an index with the dimensions of input, and no longer than it but in dim", index=i, input=x,
+               dim=dim)
     flat = positions_in(op, index, shape[dim]).reshape(lengths)
-    others, stride, strides = 0, 1, {}
+    others, stride = 0, 1
     for d in reversed(range(len(shape))):
-        strides[d] = stride
-        if d != dim and lengths[d] > 1:  # of several dimensions first: there are fewer of them than positions
-            others = others + along(array_module(flat), lengths[d], d, len(shape)) * stride
+        if d == dim:
+            step = stride
+        elif lengths[d] > 1:  # of several dimensions first: there are fewer of them than positions
+            places = array_module(flat).arange(0, lengths[d] * stride, stride)
+            others = places.reshape(-1, *[1] * (len(shape) - 1 - d)) + others
         stride *= shape[d]
-    flat = flat + others if strides[dim] == 1 else flat * strides[dim] + others
-    return Tensor(flat.reshape(i.shape))
+    return Tensor((flat * step + others if step != 1 else flat + others).reshape(i.shape))
 
 
 class Gather(Function):
