@@ -169,3 +169,45 @@ x = kdl.zeros(2, 3, 4)
 def test_refusals(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+# --- in blocks of queries ---
+@pytest.mark.parametrize("dtype, tolerance", [("float64", 1e-11), ("float32", 3e-5)])
+@pytest.mark.parametrize("L, S, causal, mask", [
+    (70, 70, True, None), (130, 200, True, None), (200, 33, True, None), (130, 75, False, None),
+    (70, 40, False, "rows"), (70, 40, False, "keys"), (70, 40, False, "queries")])
+def test_blocks_of_scores(L, S, causal, mask, dtype, tolerance):
+    """The kernel, of views of one projection, against the reference's formula over all scores at once."""
+    rng = np.random.default_rng(3)
+    q, kv = rng.standard_normal((2, L, 3, 8)).astype(dtype), rng.standard_normal((2, S, 2, 3, 8)).astype(dtype)
+    added = {None: None, "rows": rng.random((L, S)) < 0.7, "keys": rng.standard_normal((2, 1, 1, S)).astype(dtype),
+             "queries": rng.standard_normal((3, L, 1)).astype(dtype)}[mask]
+    upstream = rng.standard_normal((2, 3, L, 8)).astype(dtype)
+    results = []
+    for library, tensor, kind in ((kdl, kdl.tensor, dtype), (torch, torch.tensor, "float64")):
+        x, y = [tensor(a.astype(kind)).requires_grad_() for a in (q, kv)]
+        given = added if added is None else tensor(added if added.dtype == bool else added.astype(kind))
+        heads = x.transpose(1, 2), y[:, :, 0].transpose(1, 2), y[:, :, 1].transpose(1, 2)
+        z = library.nn.functional.scaled_dot_product_attention(*heads, given, 0.0, causal)
+        if library is kdl:
+            assert z.grad_fn.fused
+        z.backward(tensor(upstream.astype(kind)))
+        results.append([np.asarray(a) for a in (z.detach(), x.grad, y.grad)])
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+
+
+def test_a_query_that_may_look_nowhere_gets_0_and_gives_no_gradient():
+    x = kdl.randn(1, 2, 3, 4).requires_grad_()
+    mask = kdl.ones(3, 3, dtype=kdl.bool)
+    mask[1] = False
+    y = F.scaled_dot_product_attention(x, x.detach(), x.detach(), mask)
+    y.sum().backward()
+    assert (y[:, :, 1] == 0).all() and (x.grad[:, :, 1] == 0).all() and (y[:, :, 0] != 0).all()
+
+
+def test_attention_of_what_is_not_a_number_is_not_a_number():
+    x = kdl.randn(1, 1, 3, 4)
+    x[0, 0, 1, 2] = math.nan
+    y = F.scaled_dot_product_attention(kdl.randn(1, 1, 3, 4), x, kdl.randn(1, 1, 3, 4), is_causal=True)
+    assert y.isnan().any(-1).tolist() == [[[False, True, True]]]

@@ -4,6 +4,9 @@ forward   s = scale q k' + mask;  p = softmax(s), then dropout;  y = p v
 backward  gv = p' gy;  gp = gy v', through dropout;  gs = p (gp - sum(p gp)) along each row;
           gq = scale gs k;  gk = scale gs' q;  gmask = gs, summed where it was broadcast
 
+Without dropout sum(p gp) = y gy, so a kernel needs the scores of a few queries at a time alone, and keeps none of them
+(Dao et al., 2022); otherwise, and on a GPU, it is products and softmax.
+
 Shapes: q (..., L, E), k (..., S, E), v (..., S, V), mask broadcasting to (..., L, S), giving (..., L, V); scale is
 1 / sqrt(E) unless given. Several heads are a dimension before L and S: queries, keys and values of width E are
 projected, cut into heads of E / heads, attended to, put together and projected again.
@@ -21,6 +24,7 @@ from kdl.ops.creation import zeros
 from kdl.ops.dropout import kept
 from kdl.ops.gemm import linear, product
 from kdl.ops.join import cat
+from kdl.ops.loss import wide
 from kdl.ops.pad import pad
 from kdl.tensor import Tensor
 
@@ -202,6 +206,9 @@ class Attention(Function):
         if self.scale is None:
             self.scale = 1 / math.sqrt(q.shape[-1]) if q.shape[-1] else 1.0
         self.scale = q.dtype.type(self.scale)
+        self.fused = self._is_fused(q, k, v)
+        if self.fused:
+            return self._forward_fused(q, k, v, mask)
         q = q * self.scale  # in place of the products, which are more
         s = product(self.k, q, k.swapaxes(-1, -2))
         if self.causal:
@@ -226,7 +233,33 @@ class Attention(Function):
         """m / (1 - p) times the array."""
         return array * self.kept * array.dtype.type(1 / (1 - self.p) if self.p < 1 else 0.0)
 
+    def _is_fused(self, q, k, v):
+        """Whether the kernel has it: nobody else needs the scores, and there is one key and value for every query."""
+        return ("attention_forward" in self.k.functions and not self.weights and self.p == 0
+                and not self.needs_input_grad[3] and q.ndim <= 4 and q.shape[:-2] == k.shape[:-2] == v.shape[:-2]
+                and 0 not in (*q.shape, *k.shape, *v.shape))
+
+    def _forward_fused(self, q, k, v, mask):
+        y = self.k.empty((*q.shape[:-1], v.shape[-1]), q.dtype)
+        log_total = self.k.empty(_four(y).shape[:-1], wide(q.dtype))
+        if mask is not None:
+            mask = _four(_added(self.k.xp, mask, q.dtype) if mask.dtype == types.boolean else mask)
+        self.saved = q, k, v, mask, y, log_total
+        self.k.attention_forward(*[_heads(x) for x in (q, k, v)], mask, _four(y), log_total, float(self.scale),
+                                 self.causal)
+        return y
+
+    def _backward_fused(self, gy):
+        q, k, v, mask, y, log_total = self.saved
+        grads = [self.k.empty(x.shape, x.dtype) for x in (q, k, v)]
+        self.k.attention_backward(*[_heads(x) for x in (q, k, v)], mask, _four(y), log_total,
+                                  _four(self.k.xp.ascontiguousarray(gy)), *[_four(g) for g in grads],
+                                  float(self.scale), self.causal)
+        return *grads, None
+
     def backward(self, gy, wanted):
+        if self.fused:
+            return self._backward_fused(gy)
         q, k, v, probabilities = self.q, self.key, self.v, self.probabilities
         gy, gp = gy if self.weights else (gy, None)
         gq = gk = gv = gmask = None
@@ -257,6 +290,18 @@ class Attention(Function):
 def _added(xp, mask, dtype):
     """What is added for a mask that is True where to look."""
     return xp.where(mask, dtype.type(0), dtype.type(-math.inf))
+
+
+def _four(array):
+    """(N, H, rows, columns); a copy only where rows are not contiguous."""
+    return array.reshape((1,) * (4 - array.ndim) + array.shape)
+
+
+def _heads(array):
+    """The same, with elements side by side in each row."""
+    item = array.dtype.itemsize
+    dense = array.strides[-1] == item and all(stride % item == 0 for stride in array.strides)
+    return _four(array if dense and array.strides[-2] >= array.shape[-1] * item else np.ascontiguousarray(array))
 
 
 def _rows(array):

@@ -130,9 +130,13 @@ def _of_conv_backward_x(gy, w, gx, *rest):
     return 2 * gy.size * prod(w.shape[1:])  # transposed convolution
 
 
+def _of_attention(q, k, v, *rest):
+    return 2 * q.size * k.shape[2] + 2 * v.size * q.shape[2]
+
+
 _COUNTED = {"matmul_forward": _of_matmul, "linear_forward": _of_linear, "conv2d_forward": _of_conv,
             "conv3d_forward": _of_conv, "conv2d_backward_x": _of_conv_backward_x,
-            "conv3d_backward_x": _of_conv_backward_x}
+            "conv3d_backward_x": _of_conv_backward_x, "attention_forward": _of_attention}
 
 
 @contextmanager
