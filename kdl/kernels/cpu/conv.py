@@ -2,9 +2,8 @@
 
 In float32 a filter of 3 x 3 goes Winograd's way where it pays, and the others over rows of outputs or, with more
 channels and strides, over tiles of pixels; volumes and filters of one tap go over tiles of lines, and float64 over
-columns. Winograd's
-F(2 x 2) is as exact as sums of products, and F(4 x 4) as PyTorch's gradient of the filters; forward, and for the
-gradient of the input, F(4 x 4) waits until `tf32` says that speed goes before exactness.
+columns. Winograd's F(2 x 2) is as exact as sums of products, and F(4 x 4) as PyTorch's gradient of the filters;
+forward, and for the gradient of the input, F(4 x 4) waits until `tf32` says that speed goes before exactness.
 """
 from functools import lru_cache
 from math import prod
@@ -148,7 +147,7 @@ def _is_pointwise(w, y, planes):
 @lru_cache(maxsize=256)
 def _lines_pay(lanes, depth, axes, backward):
     pieces = backward_pieces(*axes) if backward else [forward_piece(*axes)]
-    return 10 * lines.cost(lanes, pieces) < 9 * pixels.cost(lanes, depth, pieces)
+    return 10 * lines.cost(lanes, depth, pieces) < 9 * pixels.cost(lanes, depth, pieces)
 
 
 def _sizes(w, groups, backward):
@@ -160,7 +159,7 @@ def _sizes(w, groups, backward):
 def _by_columns_w(x, gy, gw, groups):
     if gw.ndim > 4 or gw.dtype != np.float32 or not columns.by_lines(gw, len(gw) // groups):
         return gw.ndim > 4 or gw.dtype != np.float32 or _few(gw, groups) or _is_pointwise(gw, gy, x)
-    return 7 * lines.cost_w(gw, gy.shape[2:], groups) < 6 * pixel_filters.cost(x, gy, gw, groups)
+    return 2 * lines.cost_w(gw, gy.shape[2:], groups) < pixel_filters.cost(x, gy, gw, groups)
 
 
 def _axes(x, w, y, stride, padding, dilation):

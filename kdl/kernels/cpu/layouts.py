@@ -7,6 +7,7 @@ import numpy as np
 from kdl.kernels.cpu.launch import jit, prange
 from kdl.kernels.cpu.simd import LANES, load, prefetch, store, transpose
 
+PLANES = 8  # channels up to which planes stay planes
 _AHEAD = 2 * LANES  # floats
 
 

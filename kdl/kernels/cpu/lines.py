@@ -21,6 +21,7 @@ from kdl.kernels.cpu.tiles import DOTS, dots, strip_kernel
 ROWS, VECTORS = 6, 4 if simd.REGISTERS == 32 else 2
 _COLUMNS = VECTORS * LANES
 _CHUNKS, _PARTS = 32, 8  # that the images are cut into, forward and for the gradient of the filters
+_COPY = 24  # multiply-adds that take as long as writing an output
 _TILE = 2400  # multiply-adds that take as long as beginning and ending a tile of the gradient of the filters
 _BLOCK = 1 << 16  # floats of outputs at a time, or of inputs that meet one tap
 _DEPTH = 128  # channels at a time that meet one tap: 32 KB of a tile's columns
@@ -28,10 +29,10 @@ _strip = strip_kernel(ROWS, VECTORS, bias_of_rows=True)
 
 
 # --- what a way costs: multiply-adds of whole tiles ---
-def cost(rows, pieces):
-    """Of the sums for one image, with one channel."""
-    return _up(rows, ROWS) * sum(
-        len(p.taps) * _up(prod(p.outputs[:2]) * (p.outputs[2] + p.reach[2]), _COLUMNS) for p in pieces)
+def cost(rows, depth, pieces):
+    """Of the sums for one image, per channel summed over, and of writing the outputs."""
+    sums = sum(len(p.taps) * _up(prod(p.outputs[:2]) * (p.outputs[2] + p.reach[2]), _COLUMNS) for p in pieces)
+    return _up(rows, ROWS) * sums + _COPY * rows * sum(prod(p.outputs) for p in pieces) // depth
 
 
 def cost_w(gw, outputs, groups):

@@ -3,7 +3,8 @@
 gw[k, c, t] = the sum over outputs of gy[output, k] x[where tap t meets the image, c]. A row of a tile is one channel
 and tap, and the sum runs along lines of outputs, in which the pixels that a tap meets lie one stride apart. A block of
 lines at a time, x is packed as [slab of SLAB channels, pixel, channel] with its padding and gy as [panel of 16, 32 or
-64 filters, output, filter]: a slab and a panel stay in the L1 cache.
+64 filters, output, filter]: a slab and a panel stay in the L1 cache. Planes of few channels stay planes: images of one
+channel, with a tap of its own for each.
 
 The blocks are cut into parts with a sum each, as many as the sizes alone say, and the sums are added in order: whatever
 the number of threads, the result is the same.
@@ -15,14 +16,14 @@ import numpy as np
 
 from kdl.kernels.cpu.cells import forward_piece
 from kdl.kernels.cpu.launch import jit, prange
-from kdl.kernels.cpu.layouts import flat, image_to_pixels, is_pixels, pack_panel, planes_to_pixels
+from kdl.kernels.cpu.layouts import PLANES, flat, image_to_pixels, is_pixels, pack_panel, planes_to_pixels
 from kdl.kernels.cpu.scratch import room
 from kdl.kernels.cpu.simd import LANES
 from kdl.kernels.cpu.tiles import ROWS, WIDEST, panel_strip, width_for
 
 _SLAB = 16  # channels
 _OUTPUTS = 192  # of a block, at least where the images have so many: 24 KB of a panel
-_COPY = 20  # multiply-adds that take as long as packing a number
+_COPY = 16  # multiply-adds that take as long as packing a number
 _JOBS = 16  # that the work is cut into, where it can be
 _SUMS = 1 << 22  # floats that the sums of all parts may take
 
@@ -30,8 +31,8 @@ _SUMS = 1 << 22  # floats that the sums of all parts may take
 class _Geometry:
     """The tables of one gradient: what depends on sizes alone. See `_products` for their meaning."""
 
-    def __init__(self, x_shape, gy_shape, axes, groups):
-        N, C, K, (P, Q) = *x_shape[:2], gy_shape[1], gy_shape[2:]
+    def __init__(self, x_shape, gy_shape, axes, groups, planes):
+        N, C, K, (P, Q) = x_shape[0], x_shape[1] // planes, gy_shape[1], gy_shape[2:]  # an image are so many planes
         piece = forward_piece(*axes)
         met, (down, right) = piece.met[:, 1:], piece.deal[1:]
         low, high = met.min(0), met.max(0)
@@ -43,21 +44,22 @@ class _Geometry:
 
         channels = C // groups
         self.slab = min(_SLAB, channels)
-        taps = ((met[:, 0] - low[0]) * width + met[:, 1] - low[1]) * self.slab
+        plane = np.arange(planes)[:, None]
+        taps = (((plane * height + met[:, 0] - low[0]) * width + met[:, 1] - low[1]) * self.slab).ravel()
         self.rows = channels * len(taps)
         starts = (np.arange(self.slab)[:, None] + taps).ravel()
         self.starts = np.concatenate([starts, np.zeros(-len(starts) % ROWS, np.int64)])
         self.width = width_for(K // groups, WIDEST)
         self.places = np.arange(len(self.starts)) * self.width
         image, line = np.divmod(np.arange(images * lines), lines)
-        self.lines_of_x = (image * height + line * down) * width * self.slab
+        self.lines_of_x = (image * planes * height + line * down) * width * self.slab
         self.lines_of_gy = np.arange(images * lines) * Q * self.width
 
         panels = groups * -(-(K // groups) // self.width)
         self.sum_size = panels * self.rows * self.width
         self.parts = max(1, min(-(-N // images) * -(-P // lines), _JOBS, _SUMS // self.sum_size))
         self.cuts = min(panels, max(1, _JOBS // self.parts))
-        self.slab_room = images * int(height * width) * self.slab
+        self.slab_room = images * planes * int(height * width) * self.slab
         self.gy_room = images * lines * Q * self.width
 
 
@@ -77,11 +79,15 @@ def backward_w(x, gy, gw, axes, groups):
     if gy.size == 0 or gw.size == 0:
         gw[...] = 0
         return
-    g = _geometry(x.shape, gy.shape, axes, groups)
-    slabs = groups * -(-(x.shape[1] // groups) // g.slab)
+    x_is_pixels, planes, numbers = is_pixels(x), 1, flat(x, is_pixels(x))
+    if not x_is_pixels and groups == 1 and x.shape[1] <= PLANES:
+        x_is_pixels, planes = True, x.shape[1]
+    channels = x.shape[1] // planes
+    g = _geometry(x.shape, gy.shape, axes, groups, planes)
+    slabs = groups * -(-(channels // groups) // g.slab)
     per_job = -(-(slabs * g.slab_room + g.gy_room + g.slab * x[0, 0].size) // LANES) * LANES
     work = room(g.parts * g.sum_size + g.parts * g.cuts * per_job)
-    _products(flat(x, is_pixels(x)), is_pixels(x), x.shape[1:], flat(gy, is_pixels(gy)), is_pixels(gy), gy.shape,
+    _products(numbers, x_is_pixels, planes, (channels, *x.shape[2:]), flat(gy, is_pixels(gy)), is_pixels(gy), gy.shape,
               groups, g.width, g.block, g.window, g.stride, g.slab, g.starts, g.places, g.rows, g.lines_of_x,
               g.lines_of_gy, g.parts, g.cuts, g.sum_size, per_job, g.slab_room, work, np.zeros(WIDEST, np.float32))
     target = np.empty(gw.shape, gw.dtype) if is_pixels(gw) else gw
@@ -91,8 +97,8 @@ def backward_w(x, gy, gw, axes, groups):
 
 
 @jit
-def _products(x, x_is_pixels, x_size, gy, gy_is_pixels, gy_size, groups, width, block, window, stride, slab, starts,
-              places, rows, lines_of_x, lines_of_gy, parts, cuts, sum_size, per_job, slab_room, work, zeros):
+def _products(x, x_is_pixels, planes, x_size, gy, gy_is_pixels, gy_size, groups, width, block, window, stride, slab,
+              starts, places, rows, lines_of_x, lines_of_gy, parts, cuts, sum_size, per_job, slab_room, work, zeros):
     """work[part, panel, (c, t), j] = the sums of that part's blocks.
 
     A job is a part and some panels. Its own room holds the slabs of a block, one panel of gy, and one image of a slab.
@@ -118,10 +124,10 @@ def _products(x, x_is_pixels, x_size, gy, gy_is_pixels, gy_size, groups, width, 
             for group in range(low // panels, (high - 1) // panels + 1):
                 for s in range(slabs):
                     c, to = group * channels + s * slab, x_at + (group * slabs + s) * slab_room
-                    for i in range(many):
-                        image_to_pixels(x, (n + i) * C * H * W, x_is_pixels, C, c, min(slab, channels - s * slab),
-                                        (H, W), p * stride[0] + top, left, work, to + i * height * across * slab, slab,
-                                        (height, across), work, room_at)
+                    for i in range(many * planes):
+                        image, some_channels = (n * planes + i) * C * H * W, min(slab, channels - s * slab)
+                        image_to_pixels(x, image, x_is_pixels, C, c, some_channels, (H, W), p * stride[0] + top, left,
+                                        work, to + i * height * across * slab, slab, (height, across), work, room_at)
             for panel in range(low, high):
                 group, k = panel // panels, panel % panels * width
                 for i in range(many):

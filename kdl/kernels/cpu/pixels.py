@@ -18,6 +18,7 @@ import numpy as np
 from kdl.kernels.cpu.cells import backward_pieces, forward_piece
 from kdl.kernels.cpu.launch import jit, prange
 from kdl.kernels.cpu.layouts import (
+    PLANES,
     as_planes,
     filters_to_pixels,
     flat,
@@ -31,8 +32,7 @@ from kdl.kernels.cpu.simd import LANES
 from kdl.kernels.cpu.tiles import ROWS, WIDEST, panel_strip, width_for
 
 _TASK = 1 << 17  # floats of a task's input, and of its outputs where they are not written as they lie
-_COPY = 24  # multiply-adds that take as long as bringing a number from pixels to planes
-_PLANES = 8  # channels up to which the input stays planes
+_COPY = 18  # multiply-adds that take as long as bringing a number from pixels to planes
 _FILTERS = 1 << 13  # floats of a panel's filters that are met at a time: they stay in the L1 cache
 
 
@@ -124,7 +124,7 @@ def cost(lanes, depth, pieces):
 def correlate(u, w, b, v, axes, groups, backward):
     """v = the convolution of u, or with `backward` v = gx of u = gy, for dense arrays in any layout."""
     u_is_pixels, v_is_pixels, planes, numbers = is_pixels(u), is_pixels(v), 1, flat(u, is_pixels(u))
-    if not (u_is_pixels or backward) and groups == 1 and u.shape[1] <= _PLANES:
+    if not (u_is_pixels or backward) and groups == 1 and u.shape[1] <= PLANES:
         u_is_pixels, planes, w = True, u.shape[1], as_planes(w).reshape(len(w), 1, w[0].size, 1)
     g = _geometry(u.shape, v.shape, axes, backward, groups, planes, u_is_pixels, v_is_pixels, numba.get_num_threads())
     lanes, depth = v.shape[1] // groups, u.shape[1] // planes // groups
