@@ -125,7 +125,7 @@ class _Walk:
 
     def run(self, roots, retain_graph):
         for y, g in roots:
-            self.send(edge_of(y), g, (g, g), ())
+            self.send(edge_of(y), g, (g, g))
         while self.heap:
             node, sums = self.pending.pop(-heapq.heappop(self.heap))
             grads = [None if part is None else part.array for part in sums]
@@ -139,9 +139,10 @@ class _Walk:
             if True not in wanted:
                 continue
             gx = node.run_backward(grads, wanted, retain_graph)
+            holders = *gx, *grads
             for edge, g, asked in zip(node.edges, gx, wanted, strict=True):
                 if asked and g is not None:
-                    self.send(edge, g, gx, grads)
+                    self.send(edge, g, holders)
         for leaf, total in self.leaves.items():
             g, owned = total.array, total.owned
             if leaf.hooks:
@@ -152,17 +153,17 @@ class _Walk:
                 self.captured[leaf] = g if owned else g.copy("K")
         return self.captured
 
-    def send(self, edge, g, gx, grads):
-        """Add a gradient to where the edge leads; it is one of a node's gx, which was computed from its grads."""
+    def send(self, edge, g, holders):
+        """Add a gradient to where the edge leads; it is one of the holders, which may share its memory."""
         if type(g) is not np.ndarray:
             g = as_array(g)
         if type(edge) is not tuple:
             if self.captured is None and not edge.hooks:
-                _accumulate(edge, g, edge.grad is None and _alone(g, (*gx, *grads)))
+                _accumulate(edge, g, edge.grad is None and _alone(g, holders))
             elif edge in self.leaves:
                 self.leaves[edge].add(g)
             elif self.captured is None or edge in self.captured:
-                self.leaves[edge] = _Sum(g, _alone(g, (*gx, *grads)))
+                self.leaves[edge] = _Sum(g, _alone(g, holders))
             return
         node, index = edge
         waiting = self.pending.get(node.number)
