@@ -368,11 +368,22 @@ def test_refused_as_by_torch(function, shape, target, arguments, error, message)
         getattr(TF, function)(torch.tensor(x), torch.tensor(target), **tensors(arguments, torch.tensor))
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("inner", [(), (4, 3)])
+def test_probabilities_have_no_nan_but_weights_may(inner, dtype, namespace):
+    x = kdl.zeros(3, 5, *inner, dtype=getattr(kdl, dtype), requires_grad=True)
+    p = np.full(x.shape, 0.2, dtype)
+    weight = kdl.tensor(np.array([1, 0, NAN, 1, 1], dtype))
+    assert np.isnan(F.cross_entropy(x, kdl.tensor(p), weight).item())
+    p[(1, 1, *(2 for _ in inner))] = NAN
+    for w in (None, kdl.tensor(np.array([1, 0, 1, 1, 1], dtype))):
+        with pytest.raises(ValueError, match="cross_entropy: expected probabilities without NaN, got target"):
+            F.cross_entropy(x, kdl.tensor(p), w)
+    assert F.cross_entropy(x[:0], kdl.tensor(p[:0]), reduction="sum").item() == 0
+
+
 def test_other_refusals():
-    x, labels, p = kdl.zeros(3, 5), kdl.tensor([0, 1, 2]), np.full((3, 5), 0.2, np.float32)
-    p[1, 2] = NAN
-    with pytest.raises(ValueError, match="cross_entropy: expected probabilities without NaN"):
-        F.cross_entropy(x, kdl.tensor(p))
+    x, labels = kdl.zeros(3, 5), kdl.tensor([0, 1, 2])
     with pytest.raises(ValueError, match="deprecated size_average and reduce, got size_average False"):
         F.cross_entropy(x, labels, size_average=False)
     with pytest.raises(ValueError, match="at least one class"):
