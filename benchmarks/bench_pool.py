@@ -20,6 +20,7 @@ for _kind in ("max", "avg"):
     _pool(f"{_kind}_pool2d", (8, 64, 112, 112), 3, 2, 1)
     _pool(f"{_kind}_pool2d", (8, 192, 35, 35), 3, 1, 1)
     _pool(f"{_kind}_pool2d", (64, 512, 7, 7), 7, 7)
+    _pool(f"{_kind}_pool2d", (8, 256, 28, 28), 4, 4)
     _pool(f"{_kind}_pool1d", (32, 64, 4096), 2, 2)
     _pool(f"{_kind}_pool3d", (4, 32, 16, 28, 28), 2, 2)
     _pool(f"{_kind}_pool3d", (4, 32, 8, 28, 28), 3, 2, 1)

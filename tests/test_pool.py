@@ -239,7 +239,8 @@ def test_whole_planes_have_torch_s_maximum_and_mean(size, odd, namespace, rng):
 @pytest.mark.parametrize("name, size, args", [
     ("max_pool2d", (7, 7), (7,)), ("max_pool2d", (9, 6), ((4, 3), 3, (2, 1), (2, 1))),
     ("max_pool3d", (3, 5, 6), (3, 2, 1)), ("avg_pool2d", (7, 7), (7,)), ("avg_pool2d", (9, 6), (4, 3, 2)),
-    ("avg_pool3d", (4, 5, 4), (2,)),
+    ("avg_pool3d", (4, 5, 4), (2,)), ("max_pool2d", (17, 19), (4, 4, 1)), ("avg_pool2d", (17, 19), (4, 3, 1)),
+    ("adaptive_max_pool2d", (5, 6), ((5, 6),)), ("adaptive_avg_pool2d", (5, 6), ((5, 6),)),
     ("adaptive_max_pool2d", (9, 8), ((4, 3),)), ("adaptive_avg_pool2d", (9, 8), ((4, 3),)),
     ("adaptive_max_pool3d", (3, 4, 5), (2,)), ("adaptive_avg_pool3d", (3, 4, 5), ((2, 3, 4),)),
 ])

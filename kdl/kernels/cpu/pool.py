@@ -2,9 +2,9 @@
 
 Channels-last arrays have loops of their own (pool_last.py). Contiguous arrays are volumes (planes, D, H, W): planes is
 N C, and D = 1 in 2-D. Windows that halve the rows have the fastest loops (pool_halving.py). Others go by lines
-(pool_lines.py), or output by output: for adaptive pooling, where windows differ, and for planes with so few outputs
-that a line would be short. That is done for many planes at once (pool_lanes.py), as it is where the window is the whole
-plane, or one by one here.
+(pool_lines.py), or output by output: for adaptive pooling, where windows differ, for planes with so few outputs that a
+line would be short, and for small planes with large strides. That is done for many planes at once (pool_lanes.py), as
+it is where the window is the whole plane, or one by one here.
 """
 from math import prod
 
@@ -32,7 +32,7 @@ from kdl.kernels.cpu.pool_last import (
     _max_last_positions,
 )
 from kdl.kernels.cpu.pool_lines import _avg_lines, _avg_lines_backward, _max_lines
-from kdl.kernels.cpu.pool_taps import _fill
+from kdl.kernels.cpu.pool_taps import _fill, _window
 from kdl.kernels.cpu.simd import LANES
 from kdl.kernels.cpu.windows import plan_of, shares_of
 from kdl.tensor import channels_to_end
@@ -55,7 +55,7 @@ def max_pool2d_forward(x, y, winner, kernel_size, stride, padding, dilation):
         _max_halving(*_volumes(x, y, winner), *plan.rows, plan.windows[2], plan.edges, plan.kernel[2])
     elif plan.whole and x.dtype == np.float32 and prod(plan.size) < _FLOAT_INTEGERS:
         _max_planes(_planes(x), y.reshape(-1), winner.reshape(-1))
-    elif prod(plan.outputs) < _SHORT:
+    elif _by_windows(plan, x):
         loop = _max_lanes if _suits_lanes(x) else _max_windows
         loop(*_volumes(x, y, winner), *plan.windows, plan.kernel, plan.dilation)
     else:
@@ -95,7 +95,7 @@ def avg_pool2d_forward(x, y, kernel_size, stride, padding, count_include_pad, di
         _avg_halving(*_volumes(x, y), plan.rows[0], plan.windows[2], plan.edges, *shares, plan.kernel[2])
     elif plan.whole and x.dtype == np.float32:
         _avg_planes(_planes(x), y.reshape(-1), shares[0][0] * shares[1][0] * shares[2][0])
-    elif prod(plan.outputs) < _SHORT:
+    elif _by_windows(plan, x):
         loop = _avg_lanes if _suits_lanes(x) else _avg_windows
         loop(*_volumes(x, y), *plan.windows, *shares)
     else:
@@ -112,7 +112,7 @@ def avg_pool2d_backward(gy, gx, kernel_size, stride, padding, count_include_pad,
         _avg_halving_backward(*_volumes(gy, gx), plan.rows[0], plan.windows[2], *shares, plan.tiles)
     elif plan.whole and gx.dtype == np.float32:
         _avg_planes_backward(gy.reshape(-1), _planes(gx), shares[0][0] * shares[1][0] * shares[2][0])
-    elif prod(plan.outputs) < _SHORT:
+    elif _by_windows(plan, gx):
         loop = _avg_lanes_backward if _suits_lanes(gx) else _avg_windows_backward
         loop(*_volumes(gy, gx), *plan.windows, *shares)
     else:
@@ -121,6 +121,9 @@ def avg_pool2d_backward(gy, gx, kernel_size, stride, padding, count_include_pad,
 
 @widened("y")
 def adaptive_avg_pool2d_forward(x, y):
+    if x.shape == y.shape:
+        y[...] = x
+        return
     plan = plan_of(x.shape[2:], y.shape[2:])
     shares = shares_of(plan, False, 0, x.dtype)
     if _are_last(x, y):
@@ -134,6 +137,9 @@ def adaptive_avg_pool2d_forward(x, y):
 
 @widened("gx")
 def adaptive_avg_pool2d_backward(gy, gx):
+    if gx.shape == gy.shape:
+        gx[...] = gy
+        return
     plan = plan_of(gx.shape[2:], gy.shape[2:])
     shares = shares_of(plan, False, 0, gy.dtype)
     if _are_last(gy, gx):
@@ -147,6 +153,9 @@ def adaptive_avg_pool2d_backward(gy, gx):
 
 @widened("y")
 def adaptive_max_pool2d_forward(x, y, index):
+    if x.shape == y.shape:
+        y[...], index[...] = x, np.arange(prod(x.shape[2:])).reshape(x.shape[2:])
+        return
     plan = plan_of(x.shape[2:], y.shape[2:])
     if _are_last(x, y, index):
         _max_last(*_last(x, y, index), *plan.windows, plan.kernel, plan.dilation)
@@ -177,6 +186,11 @@ adaptive_max_pool3d_forward, adaptive_max_pool3d_backward = adaptive_max_pool2d_
 def _are_last(*arrays):
     """Whether the arrays are channels-last, and not contiguous too (as with one channel or one pixel)."""
     return not all(a.flags.c_contiguous for a in arrays)
+
+
+def _by_windows(plan, x):
+    """Whether lines would be short, or be dealt out to many phases where lanes need not."""
+    return prod(plan.outputs) < _SHORT or (plan.stride[2] > 2 and _suits_lanes(x))
 
 
 def _suits_lanes(x):
@@ -212,11 +226,11 @@ def _max_windows(x, y, winner, depths, heights, widths, taps, dilation):
     flat = x.reshape(planes, -1)
     for plane in prange(planes):
         for e in range(E):
-            z, front, back = depths[e]
+            z, front, back = _window(depths, e)
             for p in range(P):
-                h, top, bottom = heights[p]
+                h, top, bottom = _window(heights, p)
                 for q in range(Q):
-                    w, left, right = widths[q]
+                    w, left, right = _window(widths, q)
                     best, at = T(-np.inf), ((z + front * dd) * H + h + top * dh) * W + w + left * dw
                     for k in range(front, back):
                         for r in range(top, bottom):
@@ -292,11 +306,11 @@ def _avg_windows(x, y, depths, heights, widths, shares_d, shares_h, shares_w):
     flat = x.reshape(planes, -1)
     for plane in prange(planes):
         for e in range(E):
-            z, front, back = depths[e]
+            z, front, back = _window(depths, e)
             for p in range(P):
-                h, top, bottom = heights[p]
+                h, top, bottom = _window(heights, p)
                 for q in range(Q):
-                    w, left, right = widths[q]
+                    w, left, right = _window(widths, q)
                     start, runs, length = _runs(H, W, h, top, bottom, w, left, right)
                     total = T(0)
                     for k in range(front, back):
@@ -315,11 +329,11 @@ def _avg_windows_backward(gy, gx, depths, heights, widths, shares_d, shares_h, s
     for plane in prange(planes):
         _fill(flat[plane], gx.dtype.type(0))
         for e in range(E):
-            z, front, back = depths[e]
+            z, front, back = _window(depths, e)
             for p in range(P):
-                h, top, bottom = heights[p]
+                h, top, bottom = _window(heights, p)
                 for q in range(Q):
-                    w, left, right = widths[q]
+                    w, left, right = _window(widths, q)
                     start, runs, length = _runs(H, W, h, top, bottom, w, left, right)
                     share = gy[plane, e, p, q] * (shares_d[e] * shares_h[p] * shares_w[q])
                     for k in range(front, back):

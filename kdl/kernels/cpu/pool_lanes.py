@@ -7,7 +7,7 @@ is the whole plane, of any size, a plane becomes one vector first, and LANES of 
 import numpy as np
 
 from kdl.kernels.cpu.launch import device_function, jit, prange
-from kdl.kernels.cpu.pool_taps import _take
+from kdl.kernels.cpu.pool_taps import _take, _window
 from kdl.kernels.cpu.simd import (
     LANES,
     begin,
@@ -45,15 +45,14 @@ def _gather(x, start, here, size, room):
 
 
 @device_function
-def _scatter(room, start, here, size, y):
-    """The way back."""
-    source, target, whole = begin(room), begin(y), size // LANES * LANES if here == LANES else 0
+def _scatter(room, start, here, size, target):
+    """The way back, to where an array begins."""
+    source, whole = begin(room), size // LANES * LANES if here == LANES else 0
     for i in range(0, whole, LANES):
         transpose(source, i * LANES, LANES, target, start * size + i, size)
-    flat = y.reshape(-1)
     for lane in range(here):
         for i in range(whole, size):
-            flat[(start + lane) * size + i] = room[i * LANES + lane]
+            target[(start + lane) * size + i] = room[i * LANES + lane]
 
 
 @jit(serial_below=_SERIAL)
@@ -69,15 +68,15 @@ def _max_lanes(x, y, winner, depths, heights, widths, taps, dilation):
         start = group * LANES
         here = min(LANES, planes - start)
         room, most = np.empty(size * LANES, f4), np.empty(outputs * LANES, f4)
-        which, places = np.empty(outputs * LANES, f4), winner.reshape(-1)
+        which, places = np.empty(outputs * LANES, f4), begin(winner)
         _gather(x, start, here, size, room)
         lines, best_of, at_of = begin(room), begin(most), begin(which)
         for e in range(E):
-            z, front, back = depths[e]
+            z, front, back = _window(depths, e)
             for p in range(P):
-                h, top, bottom = heights[p]
+                h, top, bottom = _window(heights, p)
                 for q in range(Q):
-                    w, left, right = widths[q]
+                    w, left, right = _window(widths, q)
                     origin = (z * H + h) * W + w
                     number = ((front * R + top) * S + left if K else origin + ((front * dd) * H + top * dh) * W
                               + left * dw)
@@ -94,10 +93,10 @@ def _max_lanes(x, y, winner, depths, heights, widths, taps, dilation):
                     to = ((e * P + p) * Q + q) * LANES
                     store(best_of, to, best)
                     store(at_of, to, at)
-        _scatter(most, start, here, outputs, y)
-        for lane in range(here):
-            for i in range(outputs):
-                places[(start + lane) * outputs + i] = np.int64(which[i * LANES + lane])
+        _scatter(most, start, here, outputs, begin(y))
+        _scatter(which, 0, here, outputs, best_of)
+        for i in range(0, here * outputs, LANES):
+            store_part(places, start * outputs + i, load(best_of, i), here * outputs - i)
 
 
 @jit(serial_below=_SERIAL)
@@ -113,11 +112,11 @@ def _avg_lanes(x, y, depths, heights, widths, shares_d, shares_h, shares_w):
         _gather(x, start, here, size, room)
         lines, target = begin(room), begin(means)
         for e in range(E):
-            z, front, back = depths[e]
+            z, front, back = _window(depths, e)
             for p in range(P):
-                h, top, bottom = heights[p]
+                h, top, bottom = _window(heights, p)
                 for q in range(Q):
-                    w, left, right = widths[q]
+                    w, left, right = _window(widths, q)
                     sums = broadcast(f4(0))
                     for k in range(front, back):
                         for r in range(top, bottom):
@@ -127,7 +126,7 @@ def _avg_lanes(x, y, depths, heights, widths, shares_d, shares_h, shares_w):
                             sums = sums + line
                     share = broadcast(shares_d[e] * shares_h[p] * shares_w[q])
                     store(target, ((e * P + p) * Q + q) * LANES, sums * share)
-        _scatter(means, start, here, outputs, y)
+        _scatter(means, start, here, outputs, begin(y))
 
 
 @jit(serial_below=_SERIAL)
@@ -143,11 +142,11 @@ def _avg_lanes_backward(gy, gx, depths, heights, widths, shares_d, shares_h, sha
         _gather(gy, start, here, outputs, grads)
         lines, source = begin(room), begin(grads)
         for e in range(E):
-            z, front, back = depths[e]
+            z, front, back = _window(depths, e)
             for p in range(P):
-                h, top, bottom = heights[p]
+                h, top, bottom = _window(heights, p)
                 for q in range(Q):
-                    w, left, right = widths[q]
+                    w, left, right = _window(widths, q)
                     share = broadcast(shares_d[e] * shares_h[p] * shares_w[q])
                     g = load(source, ((e * P + p) * Q + q) * LANES) * share
                     for k in range(front, back):
@@ -156,7 +155,7 @@ def _avg_lanes_backward(gy, gx, depths, heights, widths, shares_d, shares_h, sha
                             for s in range(left, right):
                                 to = (place + s) * LANES
                                 store(lines, to, load(lines, to) + g)
-        _scatter(room, start, here, size, gx)
+        _scatter(room, start, here, size, begin(gx))
 
 
 # --- the whole plane is the window: a vector per plane, and these are transposed ---

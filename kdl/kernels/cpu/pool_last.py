@@ -6,7 +6,7 @@ while the taps of its window pass by.
 import numpy as np
 
 from kdl.kernels.cpu.launch import device_function, jit, prange
-from kdl.kernels.cpu.pool_taps import _add, _fill, _keep_larger, _take
+from kdl.kernels.cpu.pool_taps import _add, _fill, _keep_larger, _take, _window
 from kdl.kernels.cpu.simd import LANES, begin, broadcast, equal, load_part, select, store_part
 
 _SERIAL = 1 << 15  # elements below which waking threads (30 to 90 us) costs more than they save
@@ -22,10 +22,10 @@ def _max_last(x, y, winner, depths, heights, widths, taps, dilation):
     dd, dh, dw = dilation
     for line in prange(N * E * P):
         n, e, p = line // (E * P), line // P % E, line % P
-        z, front, back = depths[e]
-        h, top, bottom = heights[p]
+        z, front, back = _window(depths, e)
+        h, top, bottom = _window(heights, p)
         for q in range(Q):
-            w, left, right = widths[q]
+            w, left, right = _window(widths, q)
             best, which = y[n, e, p, q], winner[n, e, p, q]
             first = ((z + front) * H + h + top) * W + w + left if K == 0 else (front * R + top) * S + left
             if front >= back or top >= bottom or left >= right:
@@ -153,10 +153,10 @@ def _avg_last(x, y, depths, heights, widths, shares_d, shares_h, shares_w):
     N, E, P, Q, _ = y.shape
     for line in prange(N * E * P):
         n, e, p = line // (E * P), line // P % E, line % P
-        z, front, back = depths[e]
-        h, top, bottom = heights[p]
+        z, front, back = _window(depths, e)
+        h, top, bottom = _window(heights, p)
         for q in range(Q):
-            w, left, right = widths[q]
+            w, left, right = _window(widths, q)
             total = y[n, e, p, q]
             _fill(total, T(0))
             for k in range(front, back):
@@ -179,11 +179,11 @@ def _avg_last_backward(gy, gx, depths, heights, widths, shares_d, shares_h, shar
         if not tiled:
             _fill(flat[n], T(0))
         for e in range(E):
-            z, front, back = depths[e]
+            z, front, back = _window(depths, e)
             for p in range(P):
-                h, top, bottom = heights[p]
+                h, top, bottom = _window(heights, p)
                 for q in range(Q):
-                    w, left, right = widths[q]
+                    w, left, right = _window(widths, q)
                     g, scale = gy[n, e, p, q], shares_d[e] * shares_h[p] * shares_w[q]
                     for c in range(C):
                         share[c] = g[c] * scale

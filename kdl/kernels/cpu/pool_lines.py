@@ -6,7 +6,7 @@ meets all output rows as one contiguous line, so that each tap is one vectorised
 import numpy as np
 
 from kdl.kernels.cpu.launch import device_function, jit, prange
-from kdl.kernels.cpu.pool_taps import _add, _fill, _keep_larger
+from kdl.kernels.cpu.pool_taps import _add, _fill, _keep_larger, _window
 
 _CHUNKS = 128  # planes are shared out in so many chunks at most, each with its own cells
 _SERIAL = 1 << 15  # elements below which waking threads (30 to 90 us) costs more than they save
@@ -90,14 +90,14 @@ def _max_lines(x, y, winner, depths, heights, widths, taps, padding, dilation, s
         for plane in range(planes * chunk // chunks, planes * (chunk + 1) // chunks):
             _deal(x[plane], cells, padding)
             for e in range(E):
-                z, front, back = depths[e]
+                z, front, back = _window(depths, e)
                 _fill(best, T(-np.inf))
                 for p in range(P):  # a window of -inf gets its first tap inside, if it has one
-                    _, top, bottom = heights[p]
+                    _, top, bottom = _window(heights, p)
                     row = (front * R + top) * S if front < back and top < bottom else none
                     _fill(which_rows[p], U(row))
                     for q in range(Q if row < none else 0):
-                        _, left, right = widths[q]
+                        _, left, right = _window(widths, q)
                         if left == 0 < right:  # so are the outputs to come
                             break
                         which_rows[p, q] = U(row + left if left < right else none)
@@ -127,7 +127,7 @@ def _avg_lines(x, y, depths, heights, widths, shares_d, shares_h, shares_w, padd
         for plane in range(planes * chunk // chunks, planes * (chunk + 1) // chunks):
             _deal(x[plane], cells, padding)
             for e in range(E):
-                z, first, last = depths[e]
+                z, first, last = _window(depths, e)
                 _fill(total, T(0))
                 for k in range(first, last):
                     for r in range(R):
@@ -159,7 +159,7 @@ def _avg_lines_backward(gy, gx, depths, heights, widths, shares_d, shares_h, sha
                     area = shares_d[e] * shares_h[p]
                     for q in range(Q):
                         share_rows[p, q] = gy[plane, e, p, q] * (area * shares_w[q])
-                z, first, last = depths[e]
+                z, first, last = _window(depths, e)
                 for k in range(first, last):
                     for r in range(R):
                         for s in range(S):
