@@ -40,8 +40,9 @@ def run(job):
     histories = {}
     for name, model in (("convolutions", cnn), ("perceptron", mlp)):
         optimizer = optim.Adam(model.to(job.device).parameters(), lr=3e-3)
+        schedule = optim.lr_scheduler.CosineAnnealingLR(optimizer, job.epochs)
         histories[f"loss/{name}"] = job.fit_classifier(model, optimizer, (top, y), (same, targets), batch_size=64,
-                                                       name=name)["loss/train"]
+                                                       scheduler=schedule, name=name)["loss/train"]
 
     job.draw(plots.curves, "curves", histories, title="Training loss, with digits in the upper part")
     job.draw_errors(cnn, low, targets)
