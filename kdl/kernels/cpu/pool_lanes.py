@@ -7,7 +7,7 @@ is the whole plane, of any size, a plane becomes one vector first, and LANES of 
 import numpy as np
 
 from kdl.kernels.cpu.launch import device_function, jit, prange
-from kdl.kernels.cpu.pool_taps import _take, _window
+from kdl.kernels.cpu.pool_taps import _initial, _take, _window
 from kdl.kernels.cpu.simd import (
     LANES,
     begin,
@@ -78,10 +78,7 @@ def _max_lanes(x, y, winner, depths, heights, widths, taps, dilation):
                 for q in range(Q):
                     w, left, right = _window(widths, q)
                     origin = (z * H + h) * W + w
-                    number = ((front * R + top) * S + left if K else origin + ((front * dd) * H + top * dh) * W
-                              + left * dw)
-                    if K and (front >= back or top >= bottom or left >= right):
-                        number = K * R * S
+                    number = _initial((front, back), (top, bottom), (left, right), origin, taps)
                     best, at = broadcast(f4(-np.inf)), broadcast(f4(number))
                     for k in range(front, back):
                         for r in range(top, bottom):

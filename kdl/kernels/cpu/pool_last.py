@@ -6,7 +6,7 @@ while the taps of its window pass by.
 import numpy as np
 
 from kdl.kernels.cpu.launch import device_function, jit, prange
-from kdl.kernels.cpu.pool_taps import _add, _fill, _keep_larger, _take, _window
+from kdl.kernels.cpu.pool_taps import _add, _fill, _initial, _keep_larger, _take, _window
 from kdl.kernels.cpu.simd import LANES, begin, broadcast, equal, load_part, select, store_part
 
 _SERIAL = 1 << 15  # elements below which waking threads (30 to 90 us) costs more than they save
@@ -27,9 +27,7 @@ def _max_last(x, y, winner, depths, heights, widths, taps, dilation):
         for q in range(Q):
             w, left, right = _window(widths, q)
             best, which = y[n, e, p, q], winner[n, e, p, q]
-            first = ((z + front) * H + h + top) * W + w + left if K == 0 else (front * R + top) * S + left
-            if front >= back or top >= bottom or left >= right:
-                first = K * R * S
+            first = _initial((front, back), (top, bottom), (left, right), (z * H + h) * W + w, taps)
             _fill(best, T(-np.inf))
             _fill(which, U(first))
             for k in range(front, back):
@@ -40,11 +38,9 @@ def _max_last(x, y, winner, depths, heights, widths, taps, dilation):
 
 
 @device_function
-def _inside(depth, height, width, taps, dilation, H, W, places, names):
+def _inside(window, taps, dilation, H, W, places, names):
     """The taps of one window that lie inside the input: their places in it, their numbers; returns how many."""
-    z, front, back = depth
-    h, top, bottom = height
-    w, left, right = width
+    (z, front, back), (h, top, bottom), (w, left, right) = window
     count = 0
     for k in range(front, back):
         for r in range(top, bottom):
@@ -68,7 +64,8 @@ def _max_last_float32(x, y, winner, depths, heights, widths, taps, dilation):
         image, start = n * D * H * W, line * Q * C
         places, names = np.empty(K * R * S, np.int64), np.empty(K * R * S, f4)
         for q in range(Q):
-            inside = _inside(depths[e], heights[p], widths[q], taps, dilation, H, W, places, names)
+            window = _window(depths, e), _window(heights, p), _window(widths, q)
+            inside = _inside(window, taps, dilation, H, W, places, names)
             initial = names[0] if inside else f4(K * R * S)
             for c in range(0, C, LANES):
                 best, tap = broadcast(f4(-np.inf)), broadcast(initial)
@@ -113,7 +110,8 @@ def _max_last_backward_float32(gy, winner, gx, depths, heights, widths, taps, di
             for p in range(P):
                 start = ((n * E + e) * P + p) * Q * C
                 for q in range(Q):
-                    inside = _inside(depths[e], heights[p], widths[q], taps, dilation, H, W, places, names)
+                    window = _window(depths, e), _window(heights, p), _window(widths, q)
+            inside = _inside(window, taps, dilation, H, W, places, names)
                     for c in range(0, C, LANES):
                         at = start + q * C + c
                         g, tap = load_part(source, at, C - c), load_part(which, at, C - c)

@@ -10,6 +10,16 @@ def _window(windows, output):
 
 
 @device_function
+def _initial(depth, height, width, origin, taps):
+    """The winner while nothing is larger: the first tap inside, or the number of taps where none is; adaptive windows,
+    which have no taps, begin at their origin."""
+    (K, R, S), (front, back), (top, bottom), (left, right) = taps, depth, height, width
+    if K == 0:
+        return origin
+    return (front * R + top) * S + left if front < back and top < bottom and left < right else K * R * S
+
+
+@device_function
 def _fill(row, value):
     for i in range(row.size):  # a slice assignment takes 40 ns, however short
         row[i] = value
