@@ -111,7 +111,7 @@ def _max_last_backward_float32(gy, winner, gx, depths, heights, widths, taps, di
                 start = ((n * E + e) * P + p) * Q * C
                 for q in range(Q):
                     window = _window(depths, e), _window(heights, p), _window(widths, q)
-            inside = _inside(window, taps, dilation, H, W, places, names)
+                    inside = _inside(window, taps, dilation, H, W, places, names)
                     for c in range(0, C, LANES):
                         at = start + q * C + c
                         g, tap = load_part(source, at, C - c), load_part(which, at, C - c)
