@@ -16,7 +16,8 @@ REPEATED = {"training_step": 5, "optimizer_step": 3}  # calls whose outputs are 
 LOSSES = 1e-4     # relative difference of a training step's losses: four digits are equal
 SUSTAINED = 1e11  # FLOPs from which a GPU is also measured warm: its clock falls within seconds
 QUEUE = 50        # calls that wait in a GPU's queue at most
-SETTLE = 0.02     # seconds until the threads of whoever ran before sleep: they go on spinning, OpenMP's for 10 ms
+SETTLE = 0.04     # seconds until the threads of whoever ran before sleep: OpenBLAS's go on spinning for 2^26 cycles
+TURN = 0.02       # seconds that a turn lasts on several threads
 
 
 class Suite:
@@ -90,7 +91,7 @@ class Suite:
             if warm:
                 time.sleep(1)  # the burst begins cool
             limit = timing.MOST_CALLS if self.device == "cpu" else QUEUE
-            times = timing.race(runs, seconds, limit=limit, turn_lasts=SETTLE if self.clock == "wall" else timing.ROUND)
+            times = timing.race(runs, seconds, limit=limit, turn_lasts=TURN if self.clock == "wall" else timing.ROUND)
             yield self._result(row, which, times, found, failed)
             if warm:
                 timing.race(runs, 3, limit=limit)
