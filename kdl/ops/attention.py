@@ -293,12 +293,12 @@ def _added(xp, mask, dtype):
 
 
 def _four(array):
-    """(N, H, rows, columns); a copy only where rows are not contiguous."""
+    """(N, H, rows, columns), a view."""
     return array.reshape((1,) * (4 - array.ndim) + array.shape)
 
 
 def _heads(array):
-    """The same, with elements side by side in each row."""
+    """The same, or a copy of it where the elements of a row are not side by side."""
     item = array.dtype.itemsize
     dense = array.strides[-1] == item and all(stride % item == 0 for stride in array.strides)
     return _four(array if dense and array.strides[-2] >= array.shape[-1] * item else np.ascontiguousarray(array))

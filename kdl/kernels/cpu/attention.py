@@ -4,10 +4,11 @@ A block of scores is a product, loops that make probabilities of it, and a produ
 gradient is one number for each query, and the probabilities are computed again. With `causal` a block ends at the last
 key that its queries see, so half the work is left out. Maths: kdl/ops/attention.py; arguments: the reference.
 """
+from math import prod
+
 import numpy as np
 
-from kdl.kernels.cpu import threads
-from kdl.kernels.cpu.blas import SHARED, gemm, gemm_of, one_thread
+from kdl.kernels.cpu.blas import gemm, run
 from kdl.kernels.cpu.launch import NOTHING, _pair, device_function, jit, prange, widened
 from kdl.kernels.cpu.math import decay, log
 from kdl.kernels.cpu.softmax_rows import _largest
@@ -27,16 +28,13 @@ def attention_backward(q, k, v, mask, y, log_total, gy, gq, gk, gv, scale, causa
 
 
 def _run(loops, q, k, v, mask, *arguments):
-    serial, threaded = loops
     *arrays, scale, causal = arguments
     flat, pitches = NOTHING[q.dtype], (0, 0, 0, 0)
     if mask is not None:
         flat = np.ascontiguousarray(mask).reshape(-1)
-        pitches = tuple([int(np.prod(mask.shape[i + 1:])) * (mask.shape[i] > 1) for i in range(4)])
+        pitches = tuple([prod(mask.shape[i + 1:]) * (mask.shape[i] > 1) for i in range(4)])
     rows = min(q.shape[2], _ROWS, max(16, _SCORES // k.shape[2]))
-    loop = serial if threads.none or q.size * k.shape[2] < SHARED else threaded
-    with one_thread:
-        loop(gemm_of(q.dtype), q, k, v, flat, pitches, *arrays, q.dtype.type(scale), causal, rows)
+    run(loops, q.size * k.shape[2], q.dtype, q, k, v, flat, pitches, *arrays, q.dtype.type(scale), causal, rows)
 
 
 @device_function

@@ -153,6 +153,13 @@ def _lies(matrix):
     return False, max(down, columns)
 
 
+def run(loops, multiplications, dtype, *arguments):
+    """Call a loop that multiplies, one for the calling thread or one for all; it gets `gemm`'s address first."""
+    serial, threaded = loops
+    with one_thread:
+        (serial if threads.none or multiplications < SHARED else threaded)(gemm_of(dtype), *arguments)
+
+
 # --- products ---
 def matmul(a, b, y):
     """y = a b, for (..., M, K) and (..., K, N); leading dimensions broadcast, and there are two of them at most."""

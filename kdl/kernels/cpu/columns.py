@@ -15,8 +15,8 @@ from math import prod
 
 import numpy as np
 
-from kdl.kernels.cpu import lines, threads
-from kdl.kernels.cpu.blas import SHARED, gemm, gemm_of, one_thread
+from kdl.kernels.cpu import lines
+from kdl.kernels.cpu.blas import gemm, run
 from kdl.kernels.cpu.cells import _collect, _deal, _starts, backward_pieces, forward_piece
 from kdl.kernels.cpu.direct import _products_with_lines, _sum_of_lines
 from kdl.kernels.cpu.launch import NOTHING, _pair, jit, prange
@@ -64,8 +64,9 @@ def forward(x, w, b, y, stride, padding, dilation, groups):
         _sum(x, w, b, y, groups, forward_piece(*axes))
         return
     blocks, pointwise, geometry = _blocks(x, slice(len(x)), axes, prod(w.shape[1:]))
-    _run(_forward, y.size * prod(w.shape[1:]), x, w.reshape(len(w), -1), NOTHING[x.dtype] if b is None else b, y,
-         _splits(w, groups, 1), blocks, pointwise, *geometry)
+    b = NOTHING[x.dtype] if b is None else b
+    run(_forward, y.size * prod(w.shape[1:]), x.dtype, x, w.reshape(len(w), -1), b, y, _splits(w, groups, 1), blocks,
+        pointwise, *geometry)
 
 
 @_volumetric("gx")
@@ -80,8 +81,8 @@ def backward_x(gy, w, gx, stride, padding, dilation, groups):
     image_parts, splits = _tasks(gy, w, groups)
     blocks, begins, pointwise, geometry = _blocks_of_parts(gx, image_parts, axes, prod(w.shape[1:]))
     gx[...] = 0
-    _run(_backward_x, gy.size * prod(w.shape[1:]), gy, w.reshape(len(w), -1), gx, splits, blocks, begins, pointwise,
-         *geometry)
+    run(_backward_x, gy.size * prod(w.shape[1:]), gy.dtype, gy, w.reshape(len(w), -1), gx, splits, blocks, begins,
+        pointwise, *geometry)
 
 
 @_volumetric("gw")
@@ -100,15 +101,8 @@ def backward_w(x, gy, gw, stride, padding, dilation, groups):
     blocks, begins, pointwise, geometry = _blocks_of_parts(x, image_parts, axes, depth)
     filters = gw.reshape(len(gw), -1)
     totals = np.zeros((len(image_parts), *filters.shape), gw.dtype)
-    _run(_backward_w, gy.size * filters.shape[1], x, gy, totals, splits, blocks, begins, pointwise, *geometry)
+    run(_backward_w, gy.size * filters.shape[1], x.dtype, x, gy, totals, splits, blocks, begins, pointwise, *geometry)
     np.sum(totals, axis=0, out=filters)
-
-
-def _run(loops, multiplications, *arguments):
-    serial, threaded = loops
-    address = gemm_of(arguments[0].dtype)
-    with one_thread:
-        (serial if threads.none or multiplications < SHARED else threaded)(address, *arguments)
 
 
 def _axes(x, w, y, stride, padding, dilation):

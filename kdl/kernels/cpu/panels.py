@@ -11,7 +11,7 @@ import numpy as np
 
 from kdl.kernels.cpu import threads
 from kdl.kernels.cpu.blas import SHARED
-from kdl.kernels.cpu.launch import _pair, jit, prange
+from kdl.kernels.cpu.launch import NOTHING, _pair, jit, prange
 from kdl.kernels.cpu.layouts import pack_panel
 from kdl.kernels.cpu.simd import LANES
 from kdl.kernels.cpu.tiles import DOTS, ROWS, WIDTH, dots, strip
@@ -21,8 +21,6 @@ _LEAST_OF_FEW, _LEAST = 1 << 15, 1 << 19  # multiplications below which the call
 _CHUNKS = 32      # of the columns, for threads to share
 _ROOM = 1 << 19   # numbers that panels may take: BLAS is faster where they do not stay in a cache
 _BLOCK = 16 * ROWS, 512  # rows of a that meet all panels while a cache has them, and how many numbers of each
-
-_NO_BIAS = np.empty(0, np.float32)
 
 
 def _fits(a, b, y):
@@ -41,7 +39,7 @@ def _fits(a, b, y):
 
 def _product(a, b, bias, y):
     """y = a b + bias, for matrices that fit; bias may be None."""
-    bias, w = _NO_BIAS if bias is None else bias, b.T.reshape(-1)
+    bias, w = NOTHING[y.dtype] if bias is None else bias, b.T.reshape(-1)
     if len(a) <= _FEW:
         _multiply_lines(w, a.reshape(-1), bias, y)
     else:

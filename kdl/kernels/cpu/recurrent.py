@@ -8,8 +8,7 @@ from itertools import accumulate
 
 import numpy as np
 
-from kdl.kernels.cpu import threads
-from kdl.kernels.cpu.blas import SHARED, gemm, gemm_of, one_thread
+from kdl.kernels.cpu.blas import gemm, run
 from kdl.kernels.cpu.launch import NOTHING, _pair, jit, prange, widened
 from kdl.kernels.cpu.math import sigmoid, tanh
 from kdl.kernels.cpu.tiles import ROWS, WIDTH, strip_kernel
@@ -98,14 +97,12 @@ def _run(loops, arrays, h, w, sizes, reverse):
                 steps.append((start + lo, n, lo, before, n_before))
                 before, n_before = start + lo, n
         begins.append(len(steps))
-    serial, threaded = loops
-    alone = parts == 1 or threads.none or sum(sizes) * w.size < SHARED
-    with one_thread:
-        (serial if alone else threaded)(np.array(begins), np.array(steps, np.int64).reshape(-1, 5), *arrays)
+    multiplications = sum(sizes) * w.size if parts > 1 else 0
+    run(loops, multiplications, w.dtype, np.array(begins), np.array(steps, np.int64).reshape(-1, 5), *arrays)
 
 
 def _forward_weights(w, b, h, sizes):
-    """What `_times` needs to multiply by w' and add b: BLAS, the matrix as (depth, columns), its panels, and b."""
+    """What `_times` needs to multiply by w' and add b: the matrix as (depth, columns), its panels, and b."""
     return _weights(w.T, b, h, sizes)
 
 
@@ -117,17 +114,17 @@ def _backward_weights(w, gh, sizes):
 def _weights(w, b, h, sizes):
     b = NOTHING[w.dtype] if b is None else b
     if w.dtype != np.float32:
-        return gemm_of(w.dtype), w, None, b
+        return w, None, b
     depth, columns = w.shape
     if len(h) < _FEW or len(sizes) < _FEW:
-        return gemm_of(w.dtype), w, np.empty((0, 0, 0), np.float32), b
+        return w, np.empty((0, 0, 0), np.float32), b
     panels = np.zeros((-(-columns // WIDTH), depth, WIDTH), np.float32)
     for panel, first in zip(panels, range(0, columns, WIDTH), strict=True):
         part = w[:, first:first + WIDTH]
         panel[:, :part.shape[1]] = part
     bias = np.zeros(len(panels) * WIDTH, np.float32)
     bias[:b.size] = b
-    return gemm_of(w.dtype), w, panels, bias
+    return w, panels, bias
 
 
 def _or_no_rows(array, like):
@@ -166,7 +163,7 @@ def _times(address, w, panels, bias, a, row, y, at, n, add):
 # --- loops over steps: n rows from `start` on, of the sequences from `lo` on ---
 # A number is read by its full index: to take rows out first would count references, which takes as long as the maths.
 @_pair
-def _rnn_steps(begins, steps, address, w, panels, bias, x, s, y, h, relu):
+def _rnn_steps(address, begins, steps, w, panels, bias, x, s, y, h, relu):
     T = x.dtype.type
     for part in prange(begins.size - 1):
         for step in range(begins[part], begins[part + 1]):
@@ -186,7 +183,7 @@ def _rnn_steps(begins, steps, address, w, panels, bias, x, s, y, h, relu):
 
 
 @_pair
-def _rnn_backward_steps(begins, steps, address, w, panels, bias, y, gy, gx, gh, relu):
+def _rnn_backward_steps(address, begins, steps, w, panels, bias, y, gy, gx, gh, relu):
     T = y.dtype.type
     for part in prange(begins.size - 1):
         for step in range(begins[part + 1] - 1, begins[part] - 1, -1):
@@ -208,7 +205,7 @@ def _rnn_backward_steps(begins, steps, address, w, panels, bias, y, gy, gx, gh, 
 
 
 @_pair
-def _lstm_steps(begins, steps, address, w, panels, bias, project, x, s, gates, c, made, y, h, state):
+def _lstm_steps(address, begins, steps, w, panels, bias, project, x, s, gates, c, made, y, h, state):
     for part in prange(begins.size - 1):
         for step in range(begins[part], begins[part + 1]):
             start, n, lo = steps[step, 0], steps[step, 1], steps[step, 2]
@@ -236,7 +233,7 @@ def _lstm_steps(begins, steps, address, w, panels, bias, project, x, s, gates, c
 
 
 @_pair
-def _lstm_backward_steps(begins, steps, address, w, panels, bias, project, gates, c, c0, gy, gx, gh, total, gh0, gc):
+def _lstm_backward_steps(address, begins, steps, w, panels, bias, project, gates, c, c0, gy, gx, gh, total, gh0, gc):
     T = gates.dtype.type
     for part in prange(begins.size - 1):
         for step in range(begins[part + 1] - 1, begins[part] - 1, -1):
@@ -278,7 +275,7 @@ def _lstm_backward_steps(begins, steps, address, w, panels, bias, project, gates
 
 
 @_pair
-def _gru_steps(begins, steps, address, w, panels, bias, x, s, gates, y, h):
+def _gru_steps(address, begins, steps, w, panels, bias, x, s, gates, y, h):
     for part in prange(begins.size - 1):
         for step in range(begins[part], begins[part + 1]):
             start, n, lo = steps[step, 0], steps[step, 1], steps[step, 2]
@@ -298,7 +295,7 @@ def _gru_steps(begins, steps, address, w, panels, bias, x, s, gates, y, h):
 
 
 @_pair
-def _gru_backward_steps(begins, steps, address, w, panels, bias, gates, y, h0, gy, gx, gs, gh):
+def _gru_backward_steps(address, begins, steps, w, panels, bias, gates, y, h0, gy, gx, gs, gh):
     T = gates.dtype.type
     for part in prange(begins.size - 1):
         for step in range(begins[part + 1] - 1, begins[part] - 1, -1):
