@@ -5,10 +5,12 @@ A channels-last array holds pixels already. The kernels take flat arrays and a f
 import numpy as np
 
 from kdl.kernels.cpu.launch import jit, prange
-from kdl.kernels.cpu.simd import LANES, load, prefetch, store, transpose
+from kdl.kernels.cpu.scratch import aligned
+from kdl.kernels.cpu.simd import LANES, load, prefetch, store, transpose, transpose_part
 
 PLANES = 8  # channels up to which planes stay planes
 _AHEAD = 2 * LANES  # floats
+_SQUARE = 4  # rows and columns from which a transposed square of vectors is faster than single numbers
 
 
 def is_pixels(array):
@@ -24,16 +26,21 @@ def flat(array, is_pixels):
 @jit(parallel=False)
 def planes_to_pixels(source, at, pitch, target, to, channels, target_pitch, count):
     """target[to + i target_pitch + c] = source[at + c pitch + i], for i < count and c < channels."""
-    if count >= LANES and channels >= LANES:
+    if min(count, channels) < _SQUARE:
+        for i in range(count):
+            for c in range(channels):
+                target[to + i * target_pitch + c] = source[at + c * pitch + i]
+    elif min(count, channels) >= LANES:
         for low in range(0, count, LANES):
             i = min(low, count - LANES)  # the last squares overlap the ones before
             for left in range(0, channels, LANES):
                 c = min(left, channels - LANES)
                 transpose(source, at + c * pitch + i, pitch, target, to + i * target_pitch + c, target_pitch)
     else:
-        for i in range(count):
-            for c in range(channels):
-                target[to + i * target_pitch + c] = source[at + c * pitch + i]
+        for i in range(0, count, LANES):
+            for c in range(0, channels, LANES):
+                transpose_part(source, at + c * pitch + i, pitch, min(LANES, channels - c), min(LANES, count - i),
+                               target, to + i * target_pitch + c, target_pitch)
 
 
 @jit(parallel=False)
@@ -114,15 +121,6 @@ def pack_panel(source, is_pixels, image, pixel, channels, pixels, first, some, p
             packed[to + i * width + j] = 0
 
 
-def filters_to_pixels(w):
-    """Filters (K, C, taps) as a flat array (K, taps, C), which they may be already."""
-    if is_pixels(w) or 1 in (w.shape[1], w[0, 0].size):
-        return flat(w, is_pixels(w))
-    turned = np.empty(w.size, w.dtype)
-    _turn(w.reshape(-1), w.shape[1], w.shape[2] * w.shape[3], turned)
-    return turned
-
-
 def as_planes(array):
     """A dense array of images, contiguous."""
     if not is_pixels(array):
@@ -145,27 +143,56 @@ def _turn(w, channels, taps, turned):
         planes_to_pixels(w, k * size, taps, turned, k * size, channels, channels, taps)
 
 
-@jit
-def pack_filters(w, K, C, order, taps, groups, backward, width, packed):
-    """packed[group, panel, t, d, j] = the filters (K, taps, C) at tap order[t], lane panel width + j, depth d.
+def pack_filters(w, order, groups, backward, width, packed):
+    """packed[group, panel, t, d, j] = the filters w (K, C, R, S) at tap order[t], lane panel width + j, depth d.
 
     Lanes are the group's filters and the depth its channels; with `backward` the other way round. 0 in lanes beyond.
     """
-    filters = K // groups
+    (K, C), taps = w.shape[:2], w.shape[2] * w.shape[3]
+    places = np.full(taps, -1)
+    places[order] = np.arange(len(order))
+    _pack_filters(flat(w, is_pixels(w)), is_pixels(w), K, C, places, len(order), groups, backward, width, packed)
+
+
+@jit
+def _pack_filters(w, w_is_pixels, K, C, places, count, groups, backward, width, packed):
+    """Tap t goes to places[t], of so many, or nowhere where that is below 0."""
+    filters, taps = K // groups, places.size
     lanes, depth = (C, filters) if backward else (filters, C)
     panels = -(-lanes // width)
     for job in prange(groups * panels):
         group, low = job // panels, job % panels * width
-        count = min(width, lanes - low)
-        for t in range(order.size):
-            to = (job * order.size + t) * depth * width
-            if backward:
-                for d in range(depth):
-                    copy_line(w, ((group * filters + d) * taps + order[t]) * C + low, packed, to + d * width, count)
-            else:
-                at = ((group * filters + low) * taps + order[t]) * C
-                planes_to_pixels(w, at, taps * C, packed, to, count, width, depth)
-            if count < width:
-                for d in range(depth):
-                    for j in range(count, width):
-                        packed[to + d * width + j] = 0
+        some, to, square = min(width, lanes - low), job * count * depth * width, aligned(LANES * LANES, w)
+        first = group * filters * C * taps  # of the group
+        if w_is_pixels:
+            for t in range(taps if backward else 0):
+                for d in range(depth if places[t] >= 0 else 0):
+                    copy_line(w, first + (d * taps + t) * C + low, packed, to + (places[t] * depth + d) * width, some)
+            for t in range(0 if backward else taps):
+                if places[t] >= 0:
+                    planes_to_pixels(w, first + (low * taps + t) * C, taps * C, packed, to + places[t] * depth * width,
+                                     some, width, depth)
+        elif backward:
+            for d in range(depth):
+                for j in range(0, some, LANES):
+                    for t in range(0, taps, LANES):
+                        planes_to_pixels(w, first + (d * C + low + j) * taps + t, taps, square, 0,
+                                         min(LANES, some - j), LANES, min(LANES, taps - t))
+                        for i in range(min(LANES, taps - t)):
+                            if places[t + i] >= 0:
+                                store(packed, to + (places[t + i] * depth + d) * width + j, load(square, i * LANES))
+        else:
+            for j in range(0, some, LANES):
+                c, t = 0, 0
+                for at in range(0, C * taps, LANES):
+                    planes_to_pixels(w, first + (low + j) * C * taps + at, C * taps, square, 0, min(LANES, some - j),
+                                     LANES, min(LANES, C * taps - at))
+                    for i in range(min(LANES, C * taps - at)):
+                        if places[t] >= 0:
+                            store(packed, to + (places[t] * depth + c) * width + j, load(square, i * LANES))
+                        t += 1
+                        if t == taps:
+                            c, t = c + 1, 0
+        for i in range(count * depth if some < width else 0):
+            for j in range(some, width):
+                packed[to + i * width + j] = 0

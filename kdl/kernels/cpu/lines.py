@@ -15,6 +15,7 @@ from kdl.kernels.cpu import simd
 from kdl.kernels.cpu.cells import _deal, _starts
 from kdl.kernels.cpu.launch import jit, prange
 from kdl.kernels.cpu.layouts import copy_line
+from kdl.kernels.cpu.scratch import aligned
 from kdl.kernels.cpu.simd import LANES, begin, load_part, store
 from kdl.kernels.cpu.tiles import DOTS, dots, strip_kernel
 
@@ -84,8 +85,8 @@ def _sum_of_lines(u, w, channels, b, v, v_shape, groups, rows, taps, deal, margi
     jobs = len(u) * groups
     chunks = min(jobs, _CHUNKS)
     for chunk in prange(chunks):
-        room = np.zeros(channels * per_channel + _COLUMNS, u.dtype)
-        line = np.empty(filters * pitch, u.dtype)
+        room, line = aligned(channels * per_channel + _COLUMNS, u), aligned(filters * pitch, u)
+        room[:] = 0
         for job in range(jobs * chunk // chunks, jobs * (chunk + 1) // chunks):
             n, group = job // groups, job % groups
             for c in range(channels):
@@ -137,7 +138,7 @@ def _multiply(u, u_shape, w, starts, step, b, v, K, groups, places):
     jobs = N * groups * blocks
     chunks = min(jobs, _CHUNKS)
     for chunk in prange(chunks):
-        room, source = np.empty(channels * columns, u.dtype), begin(u)
+        room, source = aligned(channels * columns, u), begin(u)
         block = begin(room)
         for job in range(jobs * chunk // chunks, jobs * (chunk + 1) // chunks):
             n, first = job // blocks, job % blocks * columns  # a group of an image
@@ -185,7 +186,8 @@ def _products_of_lines(u, gy, flat, gw, groups, taps, deal, margin, reach):
     parts = min(len(u), _PARTS)  # whatever the number of threads: the sum is always the same
     sums = np.zeros(parts * K * entries * LANES, u.dtype)
     for part in prange(parts):
-        room = np.zeros(channels * per_channel, u.dtype)
+        room = aligned(channels * per_channel, u)
+        room[:] = 0
         for n in range(len(u) * part // parts, len(u) * (part + 1) // parts):
             for group in range(groups):
                 for c in range(channels):

@@ -13,6 +13,7 @@ from kdl.kernels.cpu import threads
 from kdl.kernels.cpu.blas import SHARED
 from kdl.kernels.cpu.launch import NOTHING, _pair, jit, prange
 from kdl.kernels.cpu.layouts import pack_panel
+from kdl.kernels.cpu.scratch import aligned
 from kdl.kernels.cpu.simd import LANES
 from kdl.kernels.cpu.tiles import DOTS, ROWS, WIDTH, dots, strip
 
@@ -82,7 +83,7 @@ def _by_panels(a, a_turned, w, bias, y, depth, shares):
     M, N = y.shape
     count = -(-N // WIDTH)
     zero, width = np.int64(0), np.int64(WIDTH)  # bare numbers would be types of their own: one more copy
-    panels = np.empty(count * depth * WIDTH, np.float32)
+    panels = aligned(count * depth * WIDTH, w)
     biases = np.zeros(count * WIDTH, np.float32)
     for j in range(bias.size):  # a slice instead of the loop would take 1.5 s more to compile
         biases[j] = bias[j]

@@ -17,8 +17,7 @@ import numpy as np
 from kdl.kernels.cpu.cells import forward_piece
 from kdl.kernels.cpu.launch import jit, prange
 from kdl.kernels.cpu.layouts import PLANES, flat, image_to_pixels, is_pixels, pack_panel, planes_to_pixels
-from kdl.kernels.cpu.scratch import room
-from kdl.kernels.cpu.simd import LANES
+from kdl.kernels.cpu.scratch import room, whole_lines
 from kdl.kernels.cpu.tiles import ROWS, WIDEST, panel_strip, width_for
 
 _SLAB = 16  # channels
@@ -59,8 +58,8 @@ class _Geometry:
         self.sum_size = panels * self.rows * self.width
         self.parts = max(1, min(-(-N // images) * -(-P // lines), _JOBS, _SUMS // self.sum_size))
         self.cuts = min(panels, max(1, _JOBS // self.parts))
-        self.slab_room = images * planes * int(height * width) * self.slab
-        self.gy_room = images * lines * Q * self.width
+        self.slab_room, self.gy_room = whole_lines(images * planes * int(height * width) * self.slab,
+                                                   images * lines * Q * self.width)
 
 
 _geometry = lru_cache(maxsize=256)(_Geometry)
@@ -85,7 +84,7 @@ def backward_w(x, gy, gw, axes, groups):
     channels = x.shape[1] // planes
     g = _geometry(x.shape, gy.shape, axes, groups, planes)
     slabs = groups * -(-(channels // groups) // g.slab)
-    per_job = -(-(slabs * g.slab_room + g.gy_room + g.slab * x[0, 0].size) // LANES) * LANES
+    per_job = sum(whole_lines(slabs * g.slab_room, g.gy_room, g.slab * x[0, 0].size))
     work = room(g.parts * g.sum_size + g.parts * g.cuts * per_job)
     _products(numbers, x_is_pixels, planes, (channels, *x.shape[2:]), flat(gy, is_pixels(gy)), is_pixels(gy), gy.shape,
               groups, g.width, g.block, g.window, g.stride, g.slab, g.starts, g.places, g.rows, g.lines_of_x,

@@ -20,14 +20,13 @@ from kdl.kernels.cpu.launch import jit, prange
 from kdl.kernels.cpu.layouts import (
     PLANES,
     as_planes,
-    filters_to_pixels,
     flat,
     image_to_pixels,
     is_pixels,
     pack_filters,
     pixels_to_planes,
 )
-from kdl.kernels.cpu.scratch import room
+from kdl.kernels.cpu.scratch import room, whole_lines
 from kdl.kernels.cpu.simd import LANES
 from kdl.kernels.cpu.tiles import ROWS, WIDEST, panel_strip, width_for
 
@@ -91,9 +90,8 @@ class _Geometry:
         ends = np.cumsum([0, *[len(offsets) // run for offsets in taps]])
         self.pieces[:, 2], self.pieces[:, 3] = ends[:-1], ends[1:]
         self.taps, self.depth = np.concatenate(taps)[::run].copy(), C // groups * run
-        self.input_room = images * planes * self.window[2] * self.window[3] * C
-        self.output_room = images * out_rows * width * K
-        self.image_room = H * W * C
+        self.input_room, self.output_room, self.image_room = whole_lines(
+            images * planes * self.window[2] * self.window[3] * C, images * out_rows * width * K, H * W * C)
         self.deal, self.step = deal, step
         self.chunks = min(threads, len(self.tasks))
 
@@ -131,11 +129,10 @@ def correlate(u, w, b, v, axes, groups, backward):
     width = width_for(lanes, WIDEST)
     panels = -(-lanes // width)
     sizes = [groups * panels * order.size * depth * width for order in g.orders]
-    packed_at, per_chunk = np.cumsum([0, *sizes]), -(-(g.input_room + g.output_room + g.image_room) // 16) * 16
+    packed_at, per_chunk = np.cumsum([0, *sizes]), g.input_room + g.output_room + g.image_room
     work = room(packed_at[-1] + g.chunks * per_chunk)
-    turned = filters_to_pixels(w)
     for order, at, size in zip(g.orders, packed_at, sizes, strict=False):
-        pack_filters(turned, *w.shape[:2], order, w.shape[2] * w.shape[3], groups, backward, width, work[at:at + size])
+        pack_filters(w, order, groups, backward, width, work[at:at + size])
     bias = np.zeros((groups, panels * width), np.float32)
     if b is not None:
         bias[:, :lanes] = b.reshape(groups, lanes)

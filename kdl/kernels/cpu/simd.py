@@ -357,6 +357,25 @@ def transpose(typing, source, at, pitch, target, to, target_pitch):
 
 
 @intrinsic
+def transpose_part(typing, source, at, pitch, rows, columns, target, to, target_pitch):
+    """The same for i < rows and j < columns; no other elements are read or written."""
+    def generate(context, builder, signature, args):
+        source, at, pitch, rows, columns, target, to, target_pitch = args
+        source = emit_address(context, builder, signature.args[0], source, at)
+        target = emit_address(context, builder, signature.args[5], target, to)
+
+        def mask(i, count, lanes):
+            return emit_first(builder, builder.select(builder.icmp_signed("<", index(i), count), lanes, index(0)))
+        given = [emit_load_masked(builder, builder.gep(source, [builder.mul(pitch, index(i))]), mask(i, rows, columns))
+                 for i in range(LANES)]
+        for j, column in enumerate(emit_transpose(builder, given)):
+            place = builder.gep(target, [builder.mul(target_pitch, index(j))])
+            emit_store_masked(builder, column, place, mask(j, columns, rows))
+    i = types.intp
+    return types.void(source, i, i, i, i, target, i, i), generate
+
+
+@intrinsic
 def prefetch(typing, array, at):
     """Ask for the cache line of array[at], which may lie outside the array."""
     def generate(context, builder, signature, args):

@@ -24,7 +24,6 @@ from kdl.kernels.cpu import simd
 from kdl.kernels.cpu.launch import device_function, jit, prange
 from kdl.kernels.cpu.layouts import (
     copy_line,
-    filters_to_pixels,
     flat,
     image_to_pixels,
     is_pixels,
@@ -32,7 +31,7 @@ from kdl.kernels.cpu.layouts import (
     pixels_to_planes,
     planes_to_pixels,
 )
-from kdl.kernels.cpu.scratch import room
+from kdl.kernels.cpu.scratch import room, whole_lines
 from kdl.kernels.cpu.simd import LANES, VECTOR, index
 from kdl.kernels.cpu.tiles import ROWS, WIDTH, panel_strip, width_for
 
@@ -192,16 +191,16 @@ def correlate(u, w, b, v, padding, backward, m):
     block += -block % ROWS
     window = (*[p - 2 if backward else -p for p in padding], tall * m + 2, wide * m + 2)
     pitches = _pitches(block * C, block * K)
-    sizes = (images * window[2] * window[3] * C, *[side * side * pitch for pitch in pitches],
-             images * P * Q * K + m * (Q + 1) * K, u[0].size)
+    sizes = whole_lines(images * window[2] * window[3] * C, *[side * side * pitch for pitch in pitches],
+                        images * P * Q * K + m * (Q + 1) * K, u[0].size)
     chunks = min(threads, -(-N // images))
     lanes = width_for(K)
     panels = -(-K // lanes)
-    filters, per_chunk = side * side * panels * C * lanes, -(-sum(sizes) // LANES) * LANES
+    filters, per_chunk = side * side * panels * C * lanes, sum(sizes)
     work = room(filters + 9 * panels * C * lanes + chunks * per_chunk)
     order = np.arange(9)[::-1] if backward else np.arange(9)
     packed = work[filters:filters + 9 * panels * C * lanes]
-    pack_filters(filters_to_pixels(w), *w.shape[:2], order.copy(), 9, 1, backward, lanes, packed)
+    pack_filters(w, order, 1, backward, lanes, packed)
     bias = np.zeros(max(K, WIDTH), np.float32)
     if b is not None:
         bias[:K] = b
@@ -224,9 +223,9 @@ def backward_w(x, gy, gw, padding, m):
     parts = max(1, min(-(-N // images), _JOBS, N * tall * wide // _TILES, _SUMS // sum_size))
     window = (-padding[0], -padding[1], tall * m + 2, wide * m + 2)
     pitches = _pitches(block * slabs * _SLAB, block * lanes)
-    sizes = (images * window[2] * window[3] * C, images * tall * wide * m * m * K,
-             *[side * side * pitch for pitch in pitches], max(x[0].size, gy[0].size))
-    per_part = -(-sum(sizes) // LANES) * LANES
+    sizes = whole_lines(images * window[2] * window[3] * C, images * tall * wide * m * m * K,
+                        *[side * side * pitch for pitch in pitches], max(x[0].size, gy[0].size))
+    per_part = sum(sizes)
     work = room(parts * (sum_size + per_part) + 9 * C * lanes)
     channel = np.arange(C + -C % ROWS)
     channel[C:] = 0
