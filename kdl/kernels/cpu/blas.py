@@ -197,7 +197,7 @@ def multiply(a, b, bias, y, relu=False):
         return
     with one_thread:
         if _is_shared(size, a, b, y):
-            _multiply_shared(*arguments, *_grid(M, N, numba.get_num_threads()))
+            _multiply_shared(*arguments, *grid(M, N, numba.get_num_threads()))
         else:
             _multiply(*arguments, 1, 1)
 
@@ -251,7 +251,7 @@ def _edges(length, part, parts):
 
 
 @lru_cache(1024)
-def _grid(M, N, count):
+def grid(M, N, count):
     """How to cut a product for so many threads: into how many rows and columns of parts, so that they read least."""
     return min(((down, count // down) for down in range(1, count + 1) if count % down == 0),
                key=lambda grid: M / grid[0] + N / grid[1])

@@ -1,55 +1,58 @@
-"""Products with a transposed matrix, as in a linear layer, by the tiles of the convolutions where BLAS is slower.
+"""Products of middling size by the tiles of the convolutions, where BLAS is slower.
 
-BLAS spends a good part of a product of middling size on copies, and takes no advantage of few rows. Here b = w' is laid
-out in panels of as many columns as a tile has, and a is read where it lies; for few rows nothing is laid out, for rows
-of a and of w run side by side in memory. Measured on one thread (Zen 5, AVX-512): 128 x 512 by 512 x 512 1.25 times as
-fast as OpenBLAS, 8 x 4096 by 4096 x 4096 2.5 times (Ice Lake: 128 x 784 by 784 x 512 1.25 times); products with b as it
-lies are slower than OpenBLAS's.
+BLAS spends a good part of such a product on copies, and takes no advantage of few rows. Here b is laid out in panels of
+as many columns as a tile has, and a is read where it lies; for few rows and a transposed b, as in a linear layer,
+nothing is laid out, for rows of a and of b' run side by side in memory. Measured on one thread of a Xeon (Sapphire
+Rapids), against OpenBLAS: 128 x 512 by 512 x 512 transposed 1.12 times as fast, 256 x 256 by 256 x 256 1.08 times; on
+Zen 5, 8 x 4096 by 4096 x 4096 transposed 2.5 times.
 """
 import numba
 import numpy as np
 
 from kdl.kernels.cpu import threads
-from kdl.kernels.cpu.blas import SHARED
-from kdl.kernels.cpu.launch import NOTHING, _pair, jit, prange
+from kdl.kernels.cpu.blas import SHARED, grid
+from kdl.kernels.cpu.launch import NOTHING, _pair, device_function, jit, prange
 from kdl.kernels.cpu.layouts import pack_panel
 from kdl.kernels.cpu.scratch import aligned
 from kdl.kernels.cpu.simd import LANES
-from kdl.kernels.cpu.tiles import DOTS, ROWS, WIDTH, dots, strip
+from kdl.kernels.cpu.tiles import DOTS, ROWS, WIDEST, WIDTH, dots, panel_strip
 
 _FEW = 16  # rows up to which lines are multiplied by lines
-_LEAST_OF_FEW, _LEAST = 1 << 15, 1 << 19  # multiplications below which the call costs more than it saves
+# Multiplications below which the call costs more than it saves: with few rows, otherwise, with b as it lies
+_LEAST_OF_FEW, _LEAST, _LEAST_AS_IT_LIES = 1 << 15, 1 << 19, 1 << 21
 _CHUNKS = 32      # of the columns, for threads to share
 _ROOM = 1 << 19   # numbers that panels may take: BLAS is faster where they do not stay in a cache
 _BLOCK = 16 * ROWS, 512  # rows of a that meet all panels while a cache has them, and how many numbers of each
 
 
 def _fits(a, b, y):
-    """Whether `_product` is for these matrices: float32 in order, b transposed, of a size at which BLAS is slower."""
+    """Whether `_product` is for these matrices: float32 in order, of a size at which BLAS is slower."""
     M, N = y.shape
     K = a.shape[1]
     size = M * K * N
-    if (size < _LEAST_OF_FEW or LANES < 8 or K < 16 or y.dtype != np.float32 or b.flags.c_contiguous
-            or not (y.flags.c_contiguous and a.flags.forc and b.flags.f_contiguous)):
+    if (size < (_LEAST if M > _FEW else _LEAST_OF_FEW) or LANES < 8 or K < 16 or y.dtype != np.float32
+            or not (y.flags.c_contiguous and a.flags.forc and b.flags.forc)):
         return False
     if M <= _FEW:
-        return M > 1 and a.flags.c_contiguous
-    return (_LEAST <= size and K * N <= _ROOM
-            and -(-N // WIDTH) * WIDTH <= 1.2 * N)  # of the last panel, not too much is for nothing
+        return M > 1 and a.flags.c_contiguous and not b.flags.c_contiguous
+    waste = _columns.py_func(N) / N  # of the last panel, not too much is for nothing
+    if b.flags.c_contiguous:  # which BLAS copies as fast: this pays where many rows meet it
+        return (size >= _LEAST_AS_IT_LIES and K * N <= _ROOM and M >= 128 <= N and waste <= 1.1
+                and (a.flags.c_contiguous or M <= 512))  # columns farther apart share a set of the L1 cache
+    return K * N <= _ROOM and waste <= 1.2
 
 
 def _product(a, b, bias, y):
     """y = a b + bias, for matrices that fit; bias may be None."""
-    bias, w = NOTHING[y.dtype] if bias is None else bias, b.T.reshape(-1)
+    bias = NOTHING[y.dtype] if bias is None else bias
     if len(a) <= _FEW:
-        _multiply_lines(w, a.reshape(-1), bias, y)
+        _multiply_lines(b.T.reshape(-1), a.reshape(-1), bias, y)
     else:
-        turned = not a.flags.c_contiguous
-        arguments = (a.T if turned else a).reshape(-1), turned, w, bias, y, a.shape[1]
+        arguments = a.ravel("K"), not a.flags.c_contiguous, b.ravel("K"), not b.flags.c_contiguous, bias, y, a.shape[1]
         if threads.none or a.size * y.shape[1] < SHARED:
-            _multiply(*arguments, 1)
+            _multiply(*arguments, 1, 1)
         else:
-            _multiply_shared(*arguments, min(-(-y.shape[1] // WIDTH), numba.get_num_threads()))
+            _multiply_shared(*arguments, *grid(*y.shape, numba.get_num_threads()))
 
 
 @jit(reassociate=True, serial_below=1 << 17)
@@ -78,13 +81,13 @@ def _multiply_lines(w, a, bias, y):
                         y[i + c, j + r] = total + (bias[j + r] if bias.size else np.float32(0))
 
 
-def _by_panels(a, a_turned, w, bias, y, depth, shares):
-    """y[i, j] = bias[j] + the sum over k of w[j, k] a[i, k], the panels in so many shares."""
+def _by_panels(a, a_turned, b, b_turned, bias, y, depth, down, across):
+    """y[i, j] = bias[j] + the sum over k of a[i, k] b[k, j], in so many parts down and across."""
     M, N = y.shape
-    count = -(-N // WIDTH)
-    zero, width = np.int64(0), np.int64(WIDTH)  # bare numbers would be types of their own: one more copy
-    panels = aligned(count * depth * WIDTH, w)
-    biases = np.zeros(count * WIDTH, np.float32)
+    count = -(-N // WIDEST)
+    zero = np.int64(0)  # a bare number would be a type of its own: one more copy
+    panels = aligned(_columns(N) * depth, b)
+    biases = np.zeros(count * WIDEST, np.float32)
     for j in range(bias.size):  # a slice instead of the loop would take 1.5 s more to compile
         biases[j] = bias[j]
     row, step = (1, M) if a_turned else (depth, 1)
@@ -93,19 +96,29 @@ def _by_panels(a, a_turned, w, bias, y, depth, shares):
         starts[i], places[i] = i * row, i * N
     nothing = np.zeros(1, np.int64)
     rows, numbers = _BLOCK
-    for share in prange(shares):
-        begin_panel, end_panel = count * share // shares, count * (share + 1) // shares
-        for panel in range(begin_panel, end_panel):
-            first = panel * WIDTH
-            pack_panel(w, False, zero, zero, N, depth, first, min(width, N - first), panels, first * depth, width,
-                       depth)
-        for begin in range(0, M, rows):
+    for panel in prange(count):
+        first = panel * WIDEST
+        width = _columns(min(WIDEST, N - first))
+        pack_panel(b, not b_turned, zero, zero, N, depth, first, min(width, N - first), panels, first * depth, width,
+                   depth)
+    tiles = -(-M // ROWS)
+    for part in prange(down * across):
+        top, bottom = tiles * (part // across) // down * ROWS, tiles * (part // across + 1) // down * ROWS
+        for begin in range(top, min(bottom, M), rows):
             for k in range(0, depth, numbers):
-                for panel in range(begin_panel, end_panel):
-                    first = panel * WIDTH
-                    strip(a, k * step, starts, nothing, step, panels, first * depth + k * WIDTH, nothing, WIDTH, 1,
-                           min(numbers, depth - k), y, first, places, begin, min(begin + rows, M), N - first, biases,
-                           first, k > 0)
+                for panel in range(count * (part % across) // across, count * (part % across + 1) // across):
+                    first = panel * WIDEST
+                    width = _columns(min(WIDEST, N - first))
+                    panel_strip(width, a, k * step, starts, nothing, step, panels, first * depth + k * width, nothing,
+                                1, min(numbers, depth - k), y, first, places, begin, min(begin + rows, bottom, M),
+                                N - first, biases, first, k > 0)
+
+
+@device_function
+def _columns(N):
+    """How many columns the panels have for N: all WIDEST, but the last one, which may be WIDTH."""
+    rest = (N - 1) % WIDEST + 1
+    return N - rest + (WIDTH if rest <= WIDTH else WIDEST)
 
 
 _multiply, _multiply_shared = _pair(_by_panels)
