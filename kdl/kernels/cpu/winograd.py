@@ -167,7 +167,7 @@ _of_products = _of_two(lambda at, g, bt: g.T)
 
 def _blocks(images, tiles, channels):
     """How many images are worked on at a time, and how many of their tiles: what the L2 cache of a core holds."""
-    most = 72 if channels <= 64 else 120
+    most = 48 if channels <= 64 else 120
     images = max(1, min(images, -(-most // tiles)))
     return images, -(-images * tiles // -(-images * tiles // most))
 
@@ -225,14 +225,15 @@ def backward_w(x, gy, gw, padding, m):
     pitches = _pitches(block * slabs * _SLAB, block * lanes)
     sizes = whole_lines(images * window[2] * window[3] * C, images * tall * wide * m * m * K,
                         *[side * side * pitch for pitch in pitches], max(x[0].size, gy[0].size))
-    per_part = sum(sizes)
-    work = room(parts * (sum_size + per_part) + 9 * C * lanes)
+    cuts = min(lanes // panel, -(-numba.get_num_threads() // parts))  # of the filters: the sums are the same
+    per_job = sum(sizes)
+    work = room(parts * sum_size + parts * cuts * per_job + 9 * C * lanes)
     channel = np.arange(C + -C % ROWS)
     channel[C:] = 0
     target = np.empty(gw.shape, gw.dtype) if is_pixels(gw) else gw
     _products(m, flat(x, is_pixels(x)), is_pixels(x), x.shape, flat(gy, is_pixels(gy)), is_pixels(gy), gy.shape,
               target.reshape(-1), work, np.zeros(WIDTH, np.float32), panel, images, block, window, tall, wide, parts,
-              sum_size, per_part, sizes, pitches, np.zeros(1, np.int64),
+              cuts, sum_size, per_job, sizes, pitches, np.zeros(1, np.int64),
               channel // _SLAB * block * _SLAB + channel % _SLAB, np.arange(len(channel)) * lanes)
     if target is not gw:
         gw[...] = target
@@ -303,15 +304,21 @@ def _convolve(m, u, u_is_pixels, u_shape, v, v_is_pixels, v_shape, work, bias, z
 
 @jit
 def _products(m, x, x_is_pixels, x_shape, gy, gy_is_pixels, gy_shape, gw, work, zeros, panel_width, images, block,
-              window, tall, wide, parts, sum_size, per_part, sizes, pitches, tap, starts, places):
-    """work[part, (i, j), c, k] = the sums over that part's tiles; then their sum, transformed, is gw."""
+              window, tall, wide, parts, cuts, sum_size, per_job, sizes, pitches, tap, starts, places):
+    """work[part, (i, j), c, k] = the sums over that part's tiles; then their sum, transformed, is gw.
+
+    A job is a part and some panels of filters.
+    """
     N, C, H, W, side = *x_shape, m + 2
     _, K, P, Q = gy_shape
     top, left, height, width = window
     panels, tiles, tasks = -(-K // panel_width), tall * wide, -(-N // images)
     lanes = panels * panel_width
-    for part in prange(parts):
-        x_at = parts * sum_size + part * per_part
+    for job in prange(parts * cuts):
+        part, cut = job // cuts, job % cuts
+        low_panel, high_panel = panels * cut // cuts, panels * (cut + 1) // cuts
+        k, filters = low_panel * panel_width, min(K, high_panel * panel_width) - low_panel * panel_width
+        x_at = parts * sum_size + job * per_job
         y_at = x_at + sizes[0]
         v_at = y_at + sizes[1]
         m_at = v_at + sizes[2]
@@ -324,8 +331,9 @@ def _products(m, x, x_is_pixels, x_shape, gy, gy_is_pixels, gy_shape, gw, work, 
             for i in range(many):
                 image_to_pixels(x, (first + i) * C * H * W, x_is_pixels, C, 0, C, (H, W), top, left, work,
                                 x_at + i * height * width * C, C, (height, width), work, m_at + sizes[3])
-                image_to_pixels(gy, (first + i) * K * P * Q, gy_is_pixels, K, 0, K, (P, Q), 0, 0, work,
-                                y_at + i * tiles * m * m * K, K, (tall * m, wide * m), work, m_at + sizes[3])
+                image_to_pixels(gy, (first + i) * K * P * Q, gy_is_pixels, K, k, filters, (P, Q), 0, 0, work,
+                                y_at + i * tiles * m * m * filters, filters, (tall * m, wide * m), work,
+                                m_at + sizes[3])
             for begin in range(0, many * tiles, block):
                 count = min(block, many * tiles - begin)
                 for t in range(count):
@@ -334,20 +342,20 @@ def _products(m, x, x_is_pixels, x_shape, gy, gy_is_pixels, gy_shape, gw, work, 
                     for low in range(0, C, _SLAB):
                         _of_input(m, work, v_at + (low * block + t * _SLAB), side * pitches[0], pitches[0], work,
                                   corner + low, width * C, C, zeros, 0)
-                    corner = y_at + ((i * tall + line) * m * wide + tile) * m * K
-                    for low in range(0, K, LANES):
+                    corner = y_at + ((i * tall + line) * m * wide + tile) * m * filters
+                    for low in range(0, filters, LANES):
                         to = m_at + (low // panel_width * block + t) * panel_width + low % panel_width
-                        _of_gy(m, work, to, side * pitches[1], pitches[1], work, corner + low, wide * m * K, K, zeros,
-                               0)
+                        _of_gy(m, work, to, side * pitches[1], pitches[1], work, corner + low, wide * m * filters,
+                               filters, zeros, 0)
                 for element in range(side * side):
-                    for panel in range(panels):
+                    for panel in range(high_panel - low_panel):
                         panel_strip(
                             panel_width, work, v_at + element * pitches[0], starts, tap, _SLAB, work,
                             m_at + element * pitches[1] + panel * block * panel_width, tap, 1, count, work,
-                            part * sum_size + element * C * lanes + panel * panel_width, places, 0, C, panel_width,
+                            part * sum_size + element * C * lanes + k + panel * panel_width, places, 0, C, panel_width,
                             zeros, 0, not fresh)
                 fresh = False
-    turned = parts * (sum_size + per_part)
+    turned = parts * sum_size + parts * cuts * per_job
     for c in prange(C):
         for element in range(side * side):
             at = (element * C + c) * lanes
@@ -357,7 +365,7 @@ def _products(m, x, x_is_pixels, x_shape, gy, gy_is_pixels, gy_shape, gw, work, 
         for k in range(0, lanes, LANES):
             _of_products(m, work, turned + c * 9 * lanes + k, 3 * lanes, lanes, work, c * lanes + k, side * C * lanes,
                         C * lanes, zeros, 0)
-    planes_to_pixels(work, turned, lanes, gw, 0, 9 * C, 9 * C, K)
+        planes_to_pixels(work, turned + c * 9 * lanes, lanes, gw, c * 9, 9, 9 * C, K)
 
 
 @jit(parallel=False)
