@@ -145,10 +145,8 @@ def test_each_convolution_goes_its_way():
     assert ways((2, 24, 16, 16), (24, 1, 3, 3), stride=2, groups=24).count("rows of outputs") == 3
     text = ways((2, 6, 14, 14), (16, 6, 5, 5), padding=0)
     assert text.count("rows of outputs") == 1 and text.count("direct") == 2
-    text = ways((2, 64, 16, 16), (64, 64, 1, 1), padding=0)
-    assert text.count("one tap") == 2 and text.count("columns and BLAS") == 1
-    text = ways((2, 64, 14, 14), (64, 64, 1, 1), padding=0)
-    assert text.count("columns and BLAS") == 2 and text.count("direct") == 1
+    assert ways((2, 64, 14, 14), (64, 64, 1, 1), padding=0).count("one tap") == 3
+    assert ways((2, 64, 4, 4), (64, 64, 1, 1), padding=0).count("direct") == 3  # tiles would be mostly empty
 
 
 def test_fast_convolution_is_a_choice():

@@ -20,6 +20,7 @@ from kdl.kernels.cpu.blas import gemm, run
 from kdl.kernels.cpu.cells import _collect, _deal, _starts, backward_pieces, forward_piece
 from kdl.kernels.cpu.direct import _products_with_lines, _sum_of_lines
 from kdl.kernels.cpu.launch import NOTHING, _pair, jit, prange
+from kdl.kernels.cpu.tiles import WIDEST_ROWS
 
 _BLOCK_BYTES = 1 << 20  # of columns: what the L2 cache of a core holds
 _BLOCK_COLUMNS = 512  # at least, where that leaves 8 blocks: with fewer the product is slow
@@ -112,7 +113,7 @@ def _axes(x, w, y, stride, padding, dilation):
 # --- sums of lines ---
 def by_lines(w, rows):
     """Whether there are tiles for this (lines.py): in float32, of several taps, with rows to fill half of one."""
-    return w.dtype == np.float32 and rows >= lines.ROWS // 2 and max(w.shape[2:]) > 1
+    return w.dtype == np.float32 and rows >= WIDEST_ROWS // 2 and max(w.shape[2:]) > 1
 
 
 def _is_direct(w, groups, most):

@@ -1,16 +1,16 @@
 """Convolution on the CPU, in two or three dimensions. The maths stands in kdl/ops/conv.py.
 
 In float32 a filter of 3 x 3 goes Winograd's way where it pays, and the others over rows of outputs or, with more
-channels and strides, over tiles of pixels; volumes and filters of one tap go over tiles of lines, and float64 over
-columns. Winograd's F(2 x 2) is as exact as sums of products, and F(4 x 4) as PyTorch's gradient of the filters;
-forward, and for the gradient of the input, F(4 x 4) waits until `tf32` says that speed goes before exactness.
+channels and strides, over tiles of pixels; those of one tap are products of matrices. Volumes go over tiles of lines,
+and float64 over columns. Winograd's F(2 x 2) is as exact as sums of products, and F(4 x 4) as PyTorch's gradient of the
+filters; forward, and for the gradient of the input, F(4 x 4) waits until `tf32` says that speed goes before exactness.
 """
 from functools import lru_cache
 from math import prod
 
 import numpy as np
 
-from kdl.kernels.cpu import columns, lines, pixel_filters, pixels, rows, winograd
+from kdl.kernels.cpu import columns, lines, pixel_filters, pixels, pointwise, rows, winograd
 from kdl.kernels.cpu.cells import backward_pieces, forward_piece
 from kdl.kernels.cpu.explain import tell
 from kdl.kernels.cpu.gemm import linear_backward_b
@@ -18,7 +18,6 @@ from kdl.kernels.cpu.launch import jit, prange, widened
 from kdl.kernels.cpu.layouts import is_pixels
 
 _FEW = 16  # filters times channels of a group up to which rows of outputs pay in any case
-_PLANE = 100  # outputs of an image from which BLAS is faster than tiles of pixels
 _SERIAL = 1 << 15  # elements below which waking threads takes longer than the loop
 
 
@@ -28,9 +27,9 @@ def conv2d_forward(x, w, b, y, stride, padding, dilation, groups, tf32):
     if _is_sparse(w, stride, padding):
         x, stride = _met(x, stride).copy("K"), (1,) * len(stride)
     geometry = stride, padding, dilation, groups
-    if lines.fits(w, y.shape[2:], stride, padding) and not is_pixels(y):
+    if pointwise.fits(w, y, stride, padding):
         tell("conv2d_forward", x, w, "one tap, tiles of filters by outputs")
-        lines.multiply(x, w, b, y, groups, backward=False)
+        pointwise.multiply(x, w, b, y, groups, backward=False)
     elif side := winograd.outputs_side(y.shape[2:], w, len(x), geometry, exact=not tf32):
         tell("conv2d_forward", x, w, f"Winograd, {side} x {side} outputs at a time")
         winograd.correlate(x, w, b, y, padding, False, side)
@@ -54,9 +53,9 @@ def conv2d_backward_x(gy, w, gx, stride, padding, dilation, groups, tf32):
         _met(gx, stride)[...] = met
         return
     geometry = stride, padding, dilation, groups
-    if lines.fits(w, gx.shape[2:], stride, padding) and not is_pixels(gx):
+    if pointwise.fits(w, gx, stride, padding):
         tell("conv2d_backward_x", gy, w, "one tap, tiles of channels by inputs")
-        lines.multiply(gy, w, None, gx, groups, backward=True)
+        pointwise.multiply(gy, w, None, gx, groups, backward=True)
     elif side := winograd.outputs_side(gx.shape[2:], w, len(gx), geometry, exact=not tf32):
         tell("conv2d_backward_x", gy, w, f"Winograd, {side} x {side} outputs at a time")
         winograd.correlate(gy, w, None, gx, padding, True, side)
@@ -79,12 +78,15 @@ def conv2d_backward_w(x, gy, gw, stride, padding, dilation, groups, tf32):
     if rows.fits(gw, stride, dilation) and _few(gw, groups):
         tell("conv2d_backward_w", x, gy, "rows of outputs")
         rows.backward_w(x, gy, gw, *geometry)
+    elif pointwise.fits(gw, gy, stride, padding):
+        tell("conv2d_backward_w", x, gy, "one tap, tiles of filters by channels")
+        pointwise.backward_w(x, gy, gw, groups)
+    elif side := winograd.outputs_side(gy.shape[2:], gw, len(x), geometry, exact=False, of_filters=True):
+        tell("conv2d_backward_w", x, gy, f"Winograd, {side} x {side} outputs at a time")
+        winograd.backward_w(x, gy, gw, padding, side)
     elif _by_columns_w(x, gy, gw, groups):
         tell("conv2d_backward_w", x, gy, "lines of outputs, or columns and BLAS")
         columns.backward_w(x, gy, gw, *geometry)
-    elif side := winograd.outputs_side(gy.shape[2:], gw, len(x), geometry, exact=False):
-        tell("conv2d_backward_w", x, gy, f"Winograd, {side} x {side} outputs at a time")
-        winograd.backward_w(x, gy, gw, padding, side)
     else:
         tell("conv2d_backward_w", x, gy, "direct, tiles of channels and taps by filters")
         pixel_filters.backward_w(x, gy, gw, _axes(x, gw, gy, stride, padding, dilation), groups)
@@ -134,20 +136,14 @@ def _by_columns(x, w, y, geometry, backward):
     *steps, groups = geometry
     lanes, depth = _sizes(w, groups, backward)
     if x.ndim > 4 or x.dtype != np.float32 or not columns.by_lines(w, lanes):
-        return (x.ndim > 4 or x.dtype != np.float32 or _few(w, groups)
-                or (not backward and _is_pointwise(w, y, y)))
+        return x.ndim > 4 or x.dtype != np.float32 or _few(w, groups)
     return _lines_pay(lanes, depth, _axes(x, w, y, *steps), backward)
-
-
-def _is_pointwise(w, y, planes):
-    """Whether filters have one tap and images are planes, large enough to be matrices for BLAS as they lie."""
-    return max(w.shape[2:]) == 1 and not is_pixels(planes) and prod(y.shape[2:]) >= _PLANE
 
 
 @lru_cache(maxsize=256)
 def _lines_pay(lanes, depth, axes, backward):
     pieces = backward_pieces(*axes) if backward else [forward_piece(*axes)]
-    return 10 * lines.cost(lanes, depth, pieces) < 9 * pixels.cost(lanes, depth, pieces)
+    return 4 * lines.cost(lanes, depth, pieces) < 3 * pixels.cost(lanes, depth, pieces)
 
 
 def _sizes(w, groups, backward):
@@ -158,7 +154,7 @@ def _sizes(w, groups, backward):
 
 def _by_columns_w(x, gy, gw, groups):
     if gw.ndim > 4 or gw.dtype != np.float32 or not columns.by_lines(gw, len(gw) // groups):
-        return gw.ndim > 4 or gw.dtype != np.float32 or _few(gw, groups) or _is_pointwise(gw, gy, x)
+        return gw.ndim > 4 or gw.dtype != np.float32 or _few(gw, groups)
     return 2 * lines.cost_w(gw, gy.shape[2:], groups) < pixel_filters.cost(x, gy, gw, groups)
 
 

@@ -4,36 +4,29 @@ An image is dealt into cells (cells.py), in which every tap meets neighbouring o
 of a plane are one: the cells between them give sums too, which are left out when the outputs are written. So a tile has
 some filters as rows and vectors of neighbouring outputs as columns; the gradient of the filters has tiles of taps by
 filters, with outputs in the lanes.
-
-Where filters have one tap, an image is a matrix (channels, outputs) and only needs to be copied block by block.
 """
 from math import prod
 
 import numpy as np
 
-from kdl.kernels.cpu import simd
 from kdl.kernels.cpu.cells import _deal, _starts
 from kdl.kernels.cpu.launch import jit, prange
 from kdl.kernels.cpu.layouts import copy_line
 from kdl.kernels.cpu.scratch import aligned
-from kdl.kernels.cpu.simd import LANES, begin, load_part, store
-from kdl.kernels.cpu.tiles import DOTS, dots, strip_kernel
+from kdl.kernels.cpu.simd import LANES
+from kdl.kernels.cpu.tiles import DOTS, WIDEST, WIDEST_ROWS, dots, strip_of_planes
 
-ROWS, VECTORS = 6, 4 if simd.REGISTERS == 32 else 2
-_COLUMNS = VECTORS * LANES
 _CHUNKS, _PARTS = 32, 8  # that the images are cut into, forward and for the gradient of the filters
 _COPY = 24  # multiply-adds that take as long as writing an output
 _TILE = 2400  # multiply-adds that take as long as beginning and ending a tile of the gradient of the filters
-_BLOCK = 1 << 16  # floats of outputs at a time, or of inputs that meet one tap
-_DEPTH = 128  # channels at a time that meet one tap: 32 KB of a tile's columns
-_strip = strip_kernel(ROWS, VECTORS, bias_of_rows=True)
+_BLOCK = 1 << 16  # floats of outputs at a time
 
 
 # --- what a way costs: multiply-adds of whole tiles ---
 def cost(rows, depth, pieces):
     """Of the sums for one image, per channel summed over, and of writing the outputs."""
-    sums = sum(len(p.taps) * _up(prod(p.outputs[:2]) * (p.outputs[2] + p.reach[2]), _COLUMNS) for p in pieces)
-    return _up(rows, ROWS) * sums + _COPY * rows * sum(prod(p.outputs) for p in pieces) // depth
+    sums = sum(len(p.taps) * _up(prod(p.outputs[:2]) * (p.outputs[2] + p.reach[2]), WIDEST) for p in pieces)
+    return _up(rows, WIDEST_ROWS) * sums + _COPY * rows * sum(prod(p.outputs) for p in pieces) // depth
 
 
 def cost_w(gw, outputs, groups):
@@ -51,7 +44,7 @@ def correlate(u, w, b, v, groups, piece):
     """v = b + the sum of shifted u, for the outputs of one piece."""
     weights = np.ascontiguousarray(w.reshape(*w.shape[:2], -1)[..., piece.order])
     b = np.zeros(len(w), w.dtype) if b is None else b
-    rows = np.arange(_up(len(w) // groups, ROWS))
+    rows = np.arange(_up(len(w) // groups, WIDEST_ROWS))
     rows[len(w) // groups:] = 0
     _sum_of_lines(u, weights.reshape(-1), weights.shape[1], b, v.reshape(-1), v.shape, groups, rows, piece.taps,
                   piece.deal, piece.margin, piece.reach, piece.outputs, piece.first, piece.step)
@@ -81,11 +74,11 @@ def _sum_of_lines(u, w, channels, b, v, v_shape, groups, rows, taps, deal, margi
     starts, depth = starts[::run].copy(), channels * run
     w_step, cell_step = (1, 1) if run > 1 else (len(taps), per_channel)
     height = max(1, min(P, _BLOCK // (filters * cells[2])))
-    pitch = height * cells[2] + _COLUMNS
+    pitch = height * cells[2] + WIDEST
     jobs = len(u) * groups
     chunks = min(jobs, _CHUNKS)
     for chunk in prange(chunks):
-        room, line = aligned(channels * per_channel + _COLUMNS, u), aligned(filters * pitch, u)
+        room, line = aligned(channels * per_channel + WIDEST, u), aligned(filters * pitch, u)
         room[:] = 0
         for job in range(jobs * chunk // chunks, jobs * (chunk + 1) // chunks):
             n, group = job // groups, job % groups
@@ -95,10 +88,10 @@ def _sum_of_lines(u, w, channels, b, v, v_shape, groups, rows, taps, deal, margi
                 for top in range(0, P, height):
                     here = min(height, P - top)
                     length, at = (here - 1) * cells[2] + Q, (z * cells[1] + top) * cells[2]
-                    for q in range(0, length, _COLUMNS):
-                        _strip(w, group * filters * per_filter, rows * per_filter, numbers, w_step, room, at + q,
-                               starts, cell_step, len(numbers), depth, line, q, rows * pitch, 0, filters, length - q,
-                               b, group * filters, False)
+                    for q in range(0, length, WIDEST):
+                        strip_of_planes(w, group * filters * per_filter, rows * per_filter, numbers, w_step, room,
+                                        at + q, starts, cell_step, len(numbers), depth, line, q, rows * pitch, 0,
+                                        filters, length - q, b, group * filters, False)
                     for k in range(filters):
                         plane = (n * K + group * filters + k) * V + first[0] + z * step[0]
                         for p in range(here):
@@ -108,52 +101,6 @@ def _sum_of_lines(u, w, channels, b, v, v_shape, groups, rows, taps, deal, margi
                             else:
                                 for q in range(Q):
                                     v[to + q * step[2]] = line[k * pitch + p * cells[2] + q]
-
-
-def fits(w, outputs, stride, padding):
-    """Whether filters in float32 meet every place of an image once, and most columns of tiles are for outputs."""
-    pixels = prod(outputs)
-    return (w.dtype == np.float32 and max(w.shape[2:]) == max(stride) == 1 and not any(padding)
-            and 5 * _up(pixels, _COLUMNS) <= 6 * pixels)
-
-
-def multiply(u, w, b, v, groups, backward):
-    """v = b + the convolution of u with filters of one tap, or v = gx of u = gy."""
-    rows = np.arange(_up(v.shape[1] // groups, ROWS))
-    rows[v.shape[1] // groups:] = 0
-    b = np.zeros(v.shape[1], w.dtype) if b is None else b
-    far, step = (1, w.shape[1]) if backward else (w.shape[1], 1)
-    pixels = prod(v.shape[2:])
-    _multiply(u.reshape(-1), (*u.shape[:2], pixels), w.reshape(-1), rows * far, step, b, v.reshape(-1), v.shape[1],
-              groups, rows * pixels)
-
-
-@jit
-def _multiply(u, u_shape, w, starts, step, b, v, K, groups, places):
-    """A block is [part of _COLUMNS pixels, channel, pixel]."""
-    N, C, pixels = u_shape
-    channels, filters, nothing = C // groups, K // groups, np.zeros(1, np.int64)
-    columns = min(max(1, _BLOCK // (channels * _COLUMNS)), -(-pixels // _COLUMNS)) * _COLUMNS
-    blocks = -(-pixels // columns)
-    jobs = N * groups * blocks
-    chunks = min(jobs, _CHUNKS)
-    for chunk in prange(chunks):
-        room, source = aligned(channels * columns, u), begin(u)
-        block = begin(room)
-        for job in range(jobs * chunk // chunks, jobs * (chunk + 1) // chunks):
-            n, first = job // blocks, job % blocks * columns  # a group of an image
-            here, group, v_at = min(columns, pixels - first), n % groups, n * filters * pixels + first
-            for c in range(channels):
-                at = (n * channels + c) * pixels + first
-                for q in range(0, here, _COLUMNS):
-                    to = q * channels + c * _COLUMNS
-                    for i in range(0, min(_COLUMNS, here - q), LANES):
-                        store(block, to + i, load_part(source, at + q + i, here - q - i))
-            for q in range(0, here, _COLUMNS):
-                for d in range(0, channels, _DEPTH):
-                    _strip(w, group * filters * channels + d * step, starts, nothing, step, room,
-                           q * channels + d * _COLUMNS, nothing, _COLUMNS, 1, min(_DEPTH, channels - d), v, v_at + q,
-                           places, 0, filters, here - q, b, group * filters, d > 0)
 
 
 @jit(parallel=False)

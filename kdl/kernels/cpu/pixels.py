@@ -31,7 +31,7 @@ from kdl.kernels.cpu.simd import LANES
 from kdl.kernels.cpu.tiles import ROWS, WIDEST, panel_strip, width_for
 
 _TASK = 1 << 17  # floats of a task's input, and of its outputs where they are not written as they lie
-_COPY = 18  # multiply-adds that take as long as bringing a number from pixels to planes
+_COPY = 40  # multiply-adds that take as long as bringing a number from pixels to planes
 _FILTERS = 1 << 13  # floats of a panel's filters that are met at a time: they stay in the L1 cache
 
 
@@ -111,12 +111,12 @@ def _geometry(u_shape, v_shape, axes, backward, groups, *given):
 def cost(lanes, depth, pieces):
     """What one image takes per channel summed over: multiply-adds of whole tiles, and bringing outputs to planes.
 
-    In a tile of one vector every multiply-add waits for a load.
+    A tile of one vector takes more loads than multiply-adds.
     """
     width = width_for(lanes, WIDEST)
     outputs = sum(prod(p.outputs) for p in pieces)
     sums = -(-lanes // width) * width * sum(len(p.taps) * prod(p.outputs) for p in pieces)
-    return sums * (8 if width == LANES else 5) // 5 + _COPY * lanes * outputs // depth
+    return sums * (6 if width == LANES else 5) // 5 + _COPY * lanes * outputs // depth
 
 
 def correlate(u, w, b, v, axes, groups, backward):

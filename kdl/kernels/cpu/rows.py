@@ -334,13 +334,13 @@ def _tile(filters, height, steps=1):
 def cost(filters, channels, height, pieces):
     """What one image takes per channel summed over: multiply-adds of whole tiles, beginning and ending them.
 
-    Stride 2 takes twice the loads, and shuffles.
+    Stride 2 takes twice the loads, and shuffles; in a tile of one filter few multiply-adds share a load.
     """
-    rows, total = _tile(filters, height)[1], 0
+    (count, rows), total = _tile(filters, height), 0
     for p in pieces:
         _, P, Q = p.outputs
         total += len(p.taps) * p.deal[2] * -(-P // rows) * rows * -(-Q // LANES) * LANES + _BEGIN * P * Q // channels
-    return filters * total
+    return filters * total * (3 if count == 1 else 2) // 2
 
 
 def correlate(u, w, b, v, stride, padding, dilation, groups):

@@ -17,7 +17,7 @@ from kdl.kernels.cpu.simd import LANES, VECTOR, ZERO, index
 _MANY = simd.REGISTERS == 32
 ROWS, VECTORS = (12 if _MANY else 6), 2  # the usual tile; 12: as many row addresses as scalar registers hold as well
 WIDTH = VECTORS * LANES
-WIDEST = 2 * WIDTH if _MANY else WIDTH  # with half as many rows
+WIDEST_ROWS, WIDEST = (ROWS // 2, 2 * WIDTH) if _MANY else (ROWS, WIDTH)
 DOTS = (4, 6) if _MANY else (3, 3)  # lines of both kinds
 
 
@@ -157,7 +157,8 @@ def _tile(ROWS, VECTORS, bias_of_rows):
 
 
 strip, _narrow_strip = strip_kernel(ROWS), strip_kernel(ROWS, 1)
-_wide_strip = strip_kernel(ROWS // 2, 2 * VECTORS) if _MANY else strip
+_wide_strip = strip_kernel(WIDEST_ROWS, WIDEST // LANES) if _MANY else strip
+strip_of_planes = strip_kernel(WIDEST_ROWS, WIDEST // LANES, bias_of_rows=True)  # rows are filters, columns pixels
 
 
 @device_function

@@ -36,7 +36,7 @@ from kdl.kernels.cpu.simd import LANES, VECTOR, index
 from kdl.kernels.cpu.tiles import ROWS, WIDTH, panel_strip, width_for
 
 _POINTS = {2: (0, 1, -1), 4: (0, Fraction(2, 3), Fraction(-2, 3), Fraction(4, 3), Fraction(-4, 3))}
-_CHANNELS = 32  # and as many filters at least: fewer are as fast without the transform
+_CHANNELS = 16  # and as many filters at least, of one of both twice as many: fewer are as fast without the transform
 _DEPTH = 256  # channels that are met at a time: a panel's filters stay in the L1 cache
 _SLAB = LANES  # channels that lie together for the gradient of the filters
 _JOBS = 16  # that this gradient is cut into, where it can be
@@ -44,21 +44,21 @@ _TILES = 256  # of a part at least: its sum is written once, and then added to
 _SUMS = 1 << 22  # floats that the sums of all its parts may take
 
 
-def outputs_side(outputs, w, images, geometry, exact):
+def outputs_side(outputs, w, images, geometry, exact, of_filters=False):
     """m for a convolution with so many outputs (P, Q), or 0 where it is not one of these or has another, faster way.
 
-    Each of the (m + 2)^2 products meets all filters: that pays where there are more tiles than about an eighth of the
-    channels, with m = 4 a quarter, and with not too few of both. `exact` is for m = 2 at most. Measured with AVX-512.
+    Each of the (m + 2)^2 products meets all filters, which takes long where there are few tiles and many channels.
+    `exact` is for m = 2 at most, `of_filters` for the gradient of the filters. Measured with AVX-512.
     """
     stride, padding, dilation, groups = geometry
+    fewer, more = sorted(w.shape[:2])
     if (w.shape[2:] != (3, 3) or groups != 1 or tuple(stride) != (1, 1) or tuple(dilation) != (1, 1)
-            or max(padding) > 2 or min(w.shape[:2]) < _CHANNELS):
+            or max(padding) > 2 or fewer < _CHANNELS or more < (_CHANNELS if of_filters else 2 * _CHANNELS)):
         return 0
     twos, fours = [images * prod(-(-size // m) for size in outputs) for m in (2, 4)]
-    most = max(w.shape[:2])
-    if not exact and fours >= max(32, most / 4):
+    if not exact and fours >= max(32, more / 8):
         return 4
-    return 2 if twos > most / 8 else 0
+    return 2 if twos > more / (4 if of_filters else 8) else 0
 
 
 # --- matrices ---
