@@ -130,6 +130,23 @@ def test_winograd_agrees_with_the_sum(side, images, channels, filters, height, w
         assert np.abs(found - wanted).max() < {2: 1e-5, 4: 4e-5}[side] * max(count, 9) ** 0.5
 
 
+@pytest.mark.parametrize(("x", "w", "padding"), [((4, 32, 16, 16), (32, 32, 3, 3), (1, 1)),
+                                                 ((2, 40, 8, 8), (24, 40, 1, 1), (0, 0)),
+                                                 ((2, 3, 12, 12), (4, 3, 3, 3), (1, 1))])
+def test_float64_keeps_its_digits(x, w, padding):
+    """Winograd and the tiles are for float32."""
+    rng = np.random.default_rng(5)
+    gy = rng.standard_normal((x[0], w[0], *x[2:]))
+    x, w = rng.standard_normal(x), rng.standard_normal(w)
+    geometry = (1, 1), padding, (1, 1), 1, False
+    for kernel, inputs, like in (("conv2d_forward", (x, w, None), gy), ("conv2d_backward_x", (gy, w), x),
+                                 ("conv2d_backward_w", (x, gy), w)):
+        found, exact = np.full((2, *like.shape), np.nan)
+        getattr(cpu, kernel)(*inputs, found, *geometry)
+        getattr(reference, kernel)(*inputs, exact, *geometry)
+        np.testing.assert_allclose(found, exact, rtol=0, atol=1e-11)
+
+
 def test_each_convolution_goes_its_way():
     def ways(x, w, padding=1, stride=1, **geometry):
         x, w = [kdl.randn(*shape, requires_grad=True) for shape in (x, w)]

@@ -20,7 +20,6 @@ from kdl.kernels.cpu.blas import gemm, run
 from kdl.kernels.cpu.cells import _collect, _deal, _starts, backward_pieces, forward_piece
 from kdl.kernels.cpu.direct import _products_with_lines, _sum_of_lines
 from kdl.kernels.cpu.launch import NOTHING, _pair, jit, prange
-from kdl.kernels.cpu.tiles import WIDEST_ROWS
 
 _BLOCK_BYTES = 1 << 20  # of columns: what the L2 cache of a core holds
 _BLOCK_COLUMNS = 512  # at least, where that leaves 8 blocks: with fewer the product is slow
@@ -58,7 +57,7 @@ def _volume(array):
 @_volumetric("y")
 def forward(x, w, b, y, stride, padding, dilation, groups):
     axes = _axes(x, w, y, stride, padding, dilation)
-    if by_lines(w, len(w) // groups):
+    if _by_lines(w, len(w) // groups):
         lines.correlate(x, w, b, y, groups, forward_piece(*axes))
         return
     if _is_direct(w, groups, 16):
@@ -73,9 +72,9 @@ def forward(x, w, b, y, stride, padding, dilation, groups):
 @_volumetric("gx")
 def backward_x(gy, w, gx, stride, padding, dilation, groups):
     axes = _axes(gx, w, gy, stride, padding, dilation)
-    if by_lines(w, w.shape[1]) or _is_direct(w, groups, 16):
+    if _by_lines(w, w.shape[1]) or _is_direct(w, groups, 16):
         turned = w.reshape(groups, -1, *w.shape[1:]).swapaxes(1, 2).reshape(gx.shape[1], -1, *w.shape[2:])
-        add = lines.correlate if by_lines(w, w.shape[1]) else _sum
+        add = lines.correlate if _by_lines(w, w.shape[1]) else _sum
         for piece in backward_pieces(*axes):
             add(gy, turned, None, gx, groups, piece)
         return
@@ -89,7 +88,7 @@ def backward_x(gy, w, gx, stride, padding, dilation, groups):
 @_volumetric("gw")
 def backward_w(x, gy, gw, stride, padding, dilation, groups):
     axes = _axes(x, gw, gy, stride, padding, dilation)
-    if by_lines(gw, len(gw) // groups):
+    if _by_lines(gw, len(gw) // groups):
         lines.backward_w(x, gy, gw, groups, forward_piece(*axes))
         return
     if _is_direct(gw, groups, 8):
@@ -111,9 +110,9 @@ def _axes(x, w, y, stride, padding, dilation):
 
 
 # --- sums of lines ---
-def by_lines(w, rows):
-    """Whether there are tiles for this (lines.py): in float32, of several taps, with rows to fill half of one."""
-    return w.dtype == np.float32 and rows >= WIDEST_ROWS // 2 and max(w.shape[2:]) > 1
+def _by_lines(w, rows):
+    """Whether there are tiles of lines for this."""
+    return w.dtype == np.float32 and lines.fits(w.shape[2:], rows)
 
 
 def _is_direct(w, groups, most):

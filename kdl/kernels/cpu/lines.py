@@ -22,6 +22,11 @@ _TILE = 2400  # multiply-adds that take as long as beginning and ending a tile o
 _BLOCK = 1 << 16  # floats of outputs at a time
 
 
+def fits(filters, rows):
+    """Whether there are tiles for filters of a size: of several taps, with rows to fill half of one."""
+    return max(filters) > 1 and rows >= WIDEST_ROWS // 2
+
+
 # --- what a way costs: multiply-adds of whole tiles ---
 def cost(rows, depth, pieces):
     """Of the sums for one image, per channel summed over, and of writing the outputs."""
@@ -29,9 +34,9 @@ def cost(rows, depth, pieces):
     return _up(rows, WIDEST_ROWS) * sums + _COPY * rows * sum(prod(p.outputs) for p in pieces) // depth
 
 
-def cost_w(gw, outputs, groups):
-    """Of the gradient of the filters for one image with so many outputs."""
-    tiles = -(-gw[0].size // DOTS[1]) * -(-(len(gw) // groups) // DOTS[0])
+def cost_w(w, outputs, groups):
+    """Of the gradient of filters of a shape for one image with so many outputs."""
+    tiles = -(-prod(w[1:]) // DOTS[1]) * -(-(w[0] // groups) // DOTS[0])
     return groups * tiles * (prod(outputs[:-1]) * _up(outputs[-1], LANES) * prod(DOTS) + _TILE)
 
 

@@ -65,12 +65,12 @@ class _Geometry:
 _geometry = lru_cache(maxsize=256)(_Geometry)
 
 
-def cost(x, gy, gw, groups):
+def cost(x, gy, w, groups):
     """What one image takes: multiply-adds of whole tiles, and packing x and gy."""
-    filters = len(gw) // groups
+    filters = w[0] // groups
     width = width_for(filters, WIDEST)
-    sums = groups * -(-gw[0].size // ROWS) * ROWS * -(-filters // width) * width * prod(gy.shape[2:])
-    return sums + _COPY * (prod(x.shape[1:]) + prod(gy.shape[1:]))
+    sums = groups * -(-prod(w[1:]) // ROWS) * ROWS * -(-filters // width) * width * prod(gy[2:])
+    return sums + _COPY * (prod(x[1:]) + prod(gy[1:]))
 
 
 def backward_w(x, gy, gw, axes, groups):

@@ -9,7 +9,7 @@ from math import prod
 import numpy as np
 
 from kdl.kernels.cpu.launch import jit, prange
-from kdl.kernels.cpu.layouts import is_pixels, pack_panel
+from kdl.kernels.cpu.layouts import pack_panel
 from kdl.kernels.cpu.scratch import aligned
 from kdl.kernels.cpu.simd import LANES, begin, load_part, store
 from kdl.kernels.cpu.tiles import ROWS, WIDEST, WIDEST_ROWS, panel_strip, strip_of_planes, width_for
@@ -21,11 +21,11 @@ _PIXELS = 784  # at a time for the gradient of the filters: rows are read in pie
 _PARTS, _SUMS = 16, 1 << 21  # sums of the gradient of the filters at most, and floats that they take
 
 
-def fits(w, images, stride, padding):
-    """Whether filters in float32 meet every place of `images` once, planes with pixels for most columns of a tile."""
-    pixels = prod(images.shape[2:])
-    return (w.dtype == np.float32 and max(w.shape[2:]) == max(stride) == 1 and not any(padding)
-            and not is_pixels(images) and 2 * -(-pixels // WIDEST) * WIDEST <= 3 * pixels)
+def fits(filters, image, stride, padding):
+    """Whether filters of a size meet every place of an image once, which has pixels for most columns of a tile."""
+    pixels = prod(image)
+    return (max(filters) == max(stride) == 1 and not any(padding)
+            and 2 * -(-pixels // WIDEST) * WIDEST <= 3 * pixels)
 
 
 # --- forward, and the gradient of the input ---

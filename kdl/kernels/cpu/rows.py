@@ -316,10 +316,8 @@ def _gradient(u, u_shape, R, R_step, R_turned, S, S_step, S_turned, gy, gy_shape
 
 # --- what conv.py calls ---
 def fits(w, stride, dilation, backward=False):
-    """Whether filters w have such tiles: in float32 and two dimensions, not too many taps, strides of 1 and 2."""
-    if w.ndim != 4 or w.dtype != np.float32:
-        return False
-    R, S = w.shape[2:]
+    """Whether filters of a shape have such tiles: not too many taps, strides of 1 and 2."""
+    R, S = w[2:]
     free = stride[:1] if not backward else stride
     return (R * S <= _MOST and max(stride) <= 2
             and all(step == 1 or apart == 1 for step, apart in zip(free, dilation, strict=False)))

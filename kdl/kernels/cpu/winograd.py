@@ -44,15 +44,14 @@ _TILES = 256  # of a part at least: its sum is written once, and then added to
 _SUMS = 1 << 22  # floats that the sums of all its parts may take
 
 
-def outputs_side(outputs, w, images, geometry, exact, of_filters=False):
-    """m for a convolution with so many outputs (P, Q), or 0 where it is not one of these or has another, faster way.
+def outputs_side(outputs, w, images, stride, padding, dilation, groups, exact, of_filters=False):
+    """m for a convolution with so many outputs (P, Q) and filters of a shape, or 0 where there is a faster way for it.
 
     Each of the (m + 2)^2 products meets all filters, which takes long where there are few tiles and many channels.
     `exact` is for m = 2 at most, `of_filters` for the gradient of the filters. Measured with AVX-512.
     """
-    stride, padding, dilation, groups = geometry
-    fewer, more = sorted(w.shape[:2])
-    if (w.shape[2:] != (3, 3) or groups != 1 or tuple(stride) != (1, 1) or tuple(dilation) != (1, 1)
+    fewer, more = sorted(w[:2])
+    if (w[2:] != (3, 3) or groups != 1 or stride != (1, 1) or dilation != (1, 1)
             or max(padding) > 2 or fewer < _CHANNELS or more < (_CHANNELS if of_filters else 2 * _CHANNELS)):
         return 0
     twos, fours = [images * prod(-(-size // m) for size in outputs) for m in (2, 4)]
