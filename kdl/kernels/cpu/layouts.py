@@ -143,20 +143,24 @@ def _turn(w, channels, taps, turned):
         planes_to_pixels(w, k * size, taps, turned, k * size, channels, channels, taps)
 
 
-def pack_filters(w, order, groups, backward, width, packed):
-    """packed[group, panel, t, d, j] = the filters w (K, C, R, S) at tap order[t], lane panel width + j, depth d.
-
-    Lanes are the group's filters and the depth its channels; with `backward` the other way round. 0 in lanes beyond.
-    """
-    (K, C), taps = w.shape[:2], w.shape[2] * w.shape[3]
+def tap_places(order, taps):
+    """For each tap of a filter where in the order it stands, -1 for nowhere."""
     places = np.full(taps, -1)
     places[order] = np.arange(len(order))
-    _pack_filters(flat(w, is_pixels(w)), is_pixels(w), K, C, places, len(order), groups, backward, width, packed)
+    return places
+
+
+def pack_filters(w, places, count, groups, backward, width, packed):
+    """packed[group, panel, places[t], d, j] = the filters w (K, C, R, S) at tap t, lane panel width + j, depth d.
+
+    Lanes are the group's filters and the depth its channels; with `backward` the other way round. 0 in lanes beyond.
+    There are `count` places.
+    """
+    _pack_filters(flat(w, is_pixels(w)), is_pixels(w), *w.shape[:2], places, count, groups, backward, width, packed)
 
 
 @jit
 def _pack_filters(w, w_is_pixels, K, C, places, count, groups, backward, width, packed):
-    """Tap t goes to places[t], of so many, or nowhere where that is below 0."""
     filters, taps = K // groups, places.size
     lanes, depth = (C, filters) if backward else (filters, C)
     panels = -(-lanes // width)

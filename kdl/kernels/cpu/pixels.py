@@ -25,6 +25,7 @@ from kdl.kernels.cpu.layouts import (
     is_pixels,
     pack_filters,
     pixels_to_planes,
+    tap_places,
 )
 from kdl.kernels.cpu.scratch import room, whole_lines
 from kdl.kernels.cpu.simd import LANES
@@ -38,7 +39,7 @@ _FILTERS = 1 << 13  # floats of a panel's filters that are met at a time: they s
 class _Geometry:
     """The tables of one convolution: what depends on sizes alone. See `_correlate` for their meaning."""
 
-    def __init__(self, u_shape, v_shape, pieces, groups, planes, u_is_pixels, v_is_pixels, threads):
+    def __init__(self, u_shape, v_shape, pieces, filter_taps, groups, planes, u_is_pixels, v_is_pixels, threads):
         N, (C, H, W) = u_shape[0], (u_shape[1] // planes, *u_shape[2:])  # an image are so many, of C channels
         K, (height, width) = v_shape[1], v_shape[2:]
         deal, step = pieces[0].deal[1:], pieces[0].step[1:]
@@ -73,7 +74,7 @@ class _Geometry:
         padded = -(-count // ROWS) * ROWS
         self.starts, self.places = np.zeros((2, len(pieces), padded), np.int64)
         self.pieces = np.zeros((len(pieces), 4), np.int64)
-        taps, self.orders = [], []
+        taps, orders = [], []
         for at, (piece, down, right) in enumerate(zip(pieces, *met, strict=True)):
             lines_here, across = min(lines, piece.outputs[1]), piece.outputs[2]
             n, p, q = [a.ravel() for a in np.meshgrid(range(images), range(lines_here), range(across), indexing="ij")]
@@ -85,7 +86,7 @@ class _Geometry:
             offsets = ((plane * block + down - low[0]) * pitch + right - low[1]).ravel() * C
             order = np.argsort(offsets)
             taps.append(offsets[order])
-            self.orders.append((plane * len(piece.order) + piece.order).ravel()[order])
+            orders.append((plane * len(piece.order) + piece.order).ravel()[order])
         run = _run(taps, C) if groups == 1 else 1
         ends = np.cumsum([0, *[len(offsets) // run for offsets in taps]])
         self.pieces[:, 2], self.pieces[:, 3] = ends[:-1], ends[1:]
@@ -94,6 +95,13 @@ class _Geometry:
             images * planes * self.window[2] * self.window[3] * C, images * out_rows * width * K, H * W * C)
         self.deal, self.step = deal, step
         self.chunks = min(threads, len(self.tasks))
+        self.per_chunk = self.input_room + self.output_room + self.image_room
+        self.lanes = K // groups
+        self.width = width_for(self.lanes, WIDEST)
+        self.lanes_of_panels = -(-self.lanes // self.width) * self.width
+        self.counts = [len(order) for order in orders]
+        self.tap_places = [tap_places(order, planes * filter_taps) for order in orders]
+        self.packed_at = np.cumsum([0, *[groups * self.lanes_of_panels * n * (C // groups) for n in self.counts]])
 
 
 def _run(taps, step):
@@ -105,7 +113,7 @@ def _run(taps, step):
 @lru_cache(maxsize=256)
 def _geometry(u_shape, v_shape, axes, backward, groups, *given):
     pieces = backward_pieces(*axes) if backward else [forward_piece(*axes)]
-    return _Geometry(u_shape, v_shape, pieces, groups, *given)
+    return _Geometry(u_shape, v_shape, pieces, prod(axis[1] for axis in axes), groups, *given)
 
 
 def cost(lanes, depth, pieces):
@@ -125,21 +133,16 @@ def correlate(u, w, b, v, axes, groups, backward):
     if not (u_is_pixels or backward) and groups == 1 and u.shape[1] <= PLANES:
         u_is_pixels, planes, w = True, u.shape[1], as_planes(w).reshape(len(w), 1, w[0].size, 1)
     g = _geometry(u.shape, v.shape, axes, backward, groups, planes, u_is_pixels, v_is_pixels, numba.get_num_threads())
-    lanes, depth = v.shape[1] // groups, u.shape[1] // planes // groups
-    width = width_for(lanes, WIDEST)
-    panels = -(-lanes // width)
-    sizes = [groups * panels * order.size * depth * width for order in g.orders]
-    packed_at, per_chunk = np.cumsum([0, *sizes]), g.input_room + g.output_room + g.image_room
-    work = room(packed_at[-1] + g.chunks * per_chunk)
-    for order, at, size in zip(g.orders, packed_at, sizes, strict=False):
-        pack_filters(w, order, groups, backward, width, work[at:at + size])
-    bias = np.zeros((groups, panels * width), np.float32)
+    work = room(g.packed_at[-1] + g.chunks * g.per_chunk)
+    for places, count, at in zip(g.tap_places, g.counts, g.packed_at, strict=False):
+        pack_filters(w, places, count, groups, backward, g.width, work[at:])
+    bias = np.zeros((groups, g.lanes_of_panels), np.float32)
     if b is not None:
-        bias[:, :lanes] = b.reshape(groups, lanes)
+        bias[:, :g.lanes] = b.reshape(groups, g.lanes)
     _correlate(numbers, u_is_pixels, planes, (u.shape[1] // planes, *u.shape[2:]), flat(v, v_is_pixels), v_is_pixels,
-               v.shape[1:], work, packed_at, bias.reshape(-1), g.tasks, g.pieces, g.starts, g.places, g.taps, g.window,
-               g.deal, g.step, g.direct, groups, g.depth, width, g.out_rows, g.input_room, g.output_room, per_chunk,
-               g.chunks)
+               v.shape[1:], work, g.packed_at, bias.reshape(-1), g.tasks, g.pieces, g.starts, g.places, g.taps,
+               g.window, g.deal, g.step, g.direct, groups, g.depth, g.width, g.out_rows, g.input_room, g.output_room,
+               g.per_chunk, g.chunks)
 
 
 @jit

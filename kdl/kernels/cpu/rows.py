@@ -62,6 +62,11 @@ class _Axis:
         return [(a, t) for a, t, from_place in self.met if from_place == place]
 
 
+@cache
+def _lowest(taps, stride, turned):
+    return _Axis(taps, stride, turned).low
+
+
 class _Taps:
     """What the taps of two axes meet: of a plane of height and width, of which the first step's first place is
     (top, left)."""
@@ -351,7 +356,7 @@ def correlate(u, w, b, v, stride, padding, dilation, groups):
 def backward_x(gy, w, gx, stride, padding, dilation, groups):
     taps = prod(w.shape[2:])
     axes = [(n, step, p % step + 1) for n, step, p in zip(w.shape[2:], stride, padding, strict=True)]
-    begin = [p // step + _Axis(*axis).low * apart
+    begin = [p // step + _lowest(*axis) * apart
              for p, step, apart, axis in zip(padding, stride, dilation, axes, strict=True)]
     _run(gy, w, None, gx, axes, 1, begin, dilation, (taps, w.shape[1] * taps), groups)
 

@@ -197,9 +197,8 @@ def correlate(u, w, b, v, padding, backward, m):
     panels = -(-K // lanes)
     filters, per_chunk = side * side * panels * C * lanes, sum(sizes)
     work = room(filters + 9 * panels * C * lanes + chunks * per_chunk)
-    order = np.arange(9)[::-1] if backward else np.arange(9)
     packed = work[filters:filters + 9 * panels * C * lanes]
-    pack_filters(w, order, 1, backward, lanes, packed)
+    pack_filters(w, np.arange(8, -1, -1) if backward else np.arange(9), 9, 1, backward, lanes, packed)
     bias = np.zeros(max(K, WIDTH), np.float32)
     if b is not None:
         bias[:K] = b
