@@ -191,7 +191,9 @@ def multiply(a, b, bias, y, relu=False):
         if relu:
             np.maximum(y, 0, out=y)
         return
-    arguments = gemm_of(y.dtype), a, b, NOTHING[y.dtype] if bias is None else bias, y, relu
+    bias = NOTHING[y.dtype] if bias is None else bias
+    arguments = (gemm_of(y.dtype), a.ravel("K"), not a.flags.c_contiguous, b.ravel("K"), not b.flags.c_contiguous,
+                 bias, y.reshape(-1), M, N, K, relu)
     if size < _ALONE or (threads.none and one_thread.needless()):
         _multiply(*arguments, 1, 1)
         return
@@ -219,25 +221,22 @@ def _one_after_another(a, b, y):
             np.matmul(a, b, out=y)
 
 
-def _product_by_parts(address, a, b, bias, y, relu, down, across):
-    M, N = y.shape
-    K = a.shape[1]
-    a_turned, a_pitch = _lies(a)
-    b_turned, b_pitch = _lies(b)
+def _product_by_parts(address, a, a_turned, b, b_turned, bias, y, M, N, K, relu, down, across):
+    a_pitch, b_pitch = M if a_turned else K, K if b_turned else N
     for part in prange(down * across):
         top, bottom = _edges(M, part // across, down)
         left, right = _edges(N, part % across, across)
         if bias.size:
             for i in range(top, bottom):
                 for j in range(left, right):
-                    y[i, j] = bias[j]
+                    y[i * N + j] = bias[j]
         gemm(address, bottom - top, right - left, K, a, top * (1 if a_turned else a_pitch), a_turned, a_pitch,
              b, left * (b_pitch if b_turned else 1), b_turned, b_pitch, bias.size > 0, y, top * N + left, N)
         if relu:
             for i in range(top, bottom):
                 for j in range(left, right):
-                    if y[i, j] < 0:
-                        y[i, j] = 0
+                    if y[i * N + j] < 0:
+                        y[i * N + j] = 0
 
 
 _multiply, _multiply_shared = _pair(_product_by_parts)

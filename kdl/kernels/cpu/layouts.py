@@ -156,42 +156,31 @@ def pack_filters(w, places, count, groups, backward, width, packed):
     Lanes are the group's filters and the depth its channels; with `backward` the other way round. 0 in lanes beyond.
     There are `count` places.
     """
-    _pack_filters(flat(w, is_pixels(w)), is_pixels(w), *w.shape[:2], places, count, groups, backward, width, packed)
+    _pack_filters(as_planes(w).reshape(-1), *w.shape[:2], places, count, groups, backward, width, packed)
 
 
 @jit
-def _pack_filters(w, w_is_pixels, K, C, places, count, groups, backward, width, packed):
+def _pack_filters(w, K, C, places, count, groups, backward, width, packed):
     filters, taps = K // groups, places.size
     lanes, depth = (C, filters) if backward else (filters, C)
     panels = -(-lanes // width)
+    zero, lane = np.int64(0), np.int64(LANES)  # bare numbers would be types of their own: one more copy of the squares
     for job in prange(groups * panels):
         group, low = job // panels, job % panels * width
         some, to, square = min(width, lanes - low), job * count * depth * width, aligned(LANES * LANES, w)
         first = group * filters * C * taps  # of the group
-        if w_is_pixels:
-            for t in range(taps if backward else 0):
-                for d in range(depth if places[t] >= 0 else 0):
-                    copy_line(w, first + (d * taps + t) * C + low, packed, to + (places[t] * depth + d) * width, some)
-            for t in range(0 if backward else taps):
-                if places[t] >= 0:
-                    planes_to_pixels(w, first + (low * taps + t) * C, taps * C, packed, to + places[t] * depth * width,
-                                     some, width, depth)
-        elif backward:
-            for d in range(depth):
-                for j in range(0, some, LANES):
-                    for t in range(0, taps, LANES):
-                        planes_to_pixels(w, first + (d * C + low + j) * taps + t, taps, square, 0,
-                                         min(LANES, some - j), LANES, min(LANES, taps - t))
-                        for i in range(min(LANES, taps - t)):
-                            if places[t + i] >= 0:
-                                store(packed, to + (places[t + i] * depth + d) * width + j, load(square, i * LANES))
+        if backward:
+            rows, row, length, step = depth, C * taps, taps, taps  # a filter at a time: its channels by its taps
         else:
+            rows, row, length, step = 1, 0, C * taps, C * taps  # filters by all that they have
+        for d in range(rows):
             for j in range(0, some, LANES):
-                c, t = 0, 0
-                for at in range(0, C * taps, LANES):
-                    planes_to_pixels(w, first + (low + j) * C * taps + at, C * taps, square, 0, min(LANES, some - j),
-                                     LANES, min(LANES, C * taps - at))
-                    for i in range(min(LANES, C * taps - at)):
+                c, t = d, 0
+                for at in range(0, length, LANES):
+                    here = min(LANES, length - at)
+                    planes_to_pixels(w, first + d * row + (low + j) * step + at, step, square, zero,
+                                     min(LANES, some - j), lane, here)
+                    for i in range(here):
                         if places[t] >= 0:
                             store(packed, to + (places[t] * depth + c) * width + j, load(square, i * LANES))
                         t += 1

@@ -48,7 +48,8 @@ def _product(a, b, bias, y):
     if len(a) <= _FEW:
         _multiply_lines(b.T.reshape(-1), a.reshape(-1), bias, y)
     else:
-        arguments = a.ravel("K"), not a.flags.c_contiguous, b.ravel("K"), not b.flags.c_contiguous, bias, y, a.shape[1]
+        arguments = (a.ravel("K"), not a.flags.c_contiguous, b.ravel("K"), not b.flags.c_contiguous, bias,
+                     y.reshape(-1), *y.shape, a.shape[1])
         if threads.none or a.size * y.shape[1] < SHARED:
             _multiply(*arguments, 1, 1)
         else:
@@ -81,9 +82,8 @@ def _multiply_lines(w, a, bias, y):
                         y[i + c, j + r] = total + (bias[j + r] if bias.size else np.float32(0))
 
 
-def _by_panels(a, a_turned, b, b_turned, bias, y, depth, down, across):
+def _by_panels(a, a_turned, b, b_turned, bias, y, M, N, depth, down, across):
     """y[i, j] = bias[j] + the sum over k of a[i, k] b[k, j], in so many parts down and across."""
-    M, N = y.shape
     count = -(-N // WIDEST)
     zero = np.int64(0)  # a bare number would be a type of its own: one more copy
     panels = aligned(_columns(N) * depth, b)
@@ -91,7 +91,8 @@ def _by_panels(a, a_turned, b, b_turned, bias, y, depth, down, across):
     for j in range(bias.size):  # a slice instead of the loop would take 1.5 s more to compile
         biases[j] = bias[j]
     row, step = (1, M) if a_turned else (depth, 1)
-    starts, places = np.zeros((2, -(-M // ROWS) * ROWS), np.int64)
+    starts = np.zeros(-(-M // ROWS) * ROWS, np.int64)
+    places = np.zeros_like(starts)
     for i in range(M):
         starts[i], places[i] = i * row, i * N
     nothing = np.zeros(1, np.int64)

@@ -138,7 +138,7 @@ def _products(x, x_is_pixels, planes, x_size, gy, gy_is_pixels, gy_size, groups,
                         width, work, x_at + (group * slabs + s) * slab_room, starts, lines_of_x, stride[1] * slab,
                         work, gy_at, lines_of_gy, many * some, Q, work,
                         part * sum_size + (panel * channels + s * slab) * (rows // channels) * width, places, 0, here,
-                        width, zeros, np.int64(0), number > first)  # a bare 0 would be a type of its own: one more copy
+                        width, zeros, 0, number > first)
 
 
 @jit

@@ -185,7 +185,7 @@ def _correlate(u, u_is_pixels, planes, u_size, v, v_is_pixels, v_size, work, pac
                     for t in range(0, max(1, beyond - tap), block_taps):
                         for d in range(0, depth, block_depth):
                             panel_strip(
-                                panel_width, a, a_at + group * depth + d, starts[piece], taps[tap + t:], np.int64(1),
+                                panel_width, a, a_at + group * depth + d, starts[piece], taps[tap + t:], 1,
                                 work, filters_at + (t * depth + d) * panel_width, filters,
                                 min(block_taps, beyond - tap - t), min(block_depth, depth - d), c,
                                 c_at + group * lanes + panel * panel_width, places[piece], 0, count,

@@ -106,6 +106,6 @@ def _products(a, b, shape, pixels, sums, parts, width, starts, places, zeros):
                     first = panel * width
                     pack_panel(b, False, image * columns * pixels, pixel, columns, pixels, first,
                                min(width, columns - first), packed, zero, width, here)
-                    panel_strip(width, a, image * rows * pixels + pixel, starts, nothing, np.int64(1), packed, zero,
+                    panel_strip(width, a, image * rows * pixels + pixel, starts, nothing, 1, packed, zero,
                                 nothing, 1, here, sums, (part * groups + group) * per_group + first, places, 0, rows,
-                                width, zeros, zero, block > begun)
+                                width, zeros, 0, block > begun)

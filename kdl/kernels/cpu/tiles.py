@@ -7,6 +7,7 @@ place of the result lie, so a row may be a pixel of an image, and k may run over
 
 `dots`: a tile is some lines times others, lane by lane: sums of products of numbers that lie side by side in both.
 """
+import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
@@ -165,6 +166,8 @@ strip_of_planes = strip_kernel(WIDEST_ROWS, WIDEST // LANES, bias_of_rows=True) 
 def panel_strip(width, a, a_at, starts, a_taps, a_step, b, b_at, b_taps, taps, depth, c, c_at, places, begin, end,
                 columns, bias, bias_at, add):
     """`strip` with a panel [k, width] as b, `width` being WIDEST, WIDTH or LANES."""
+    a_step, taps, begin, bias_at = np.int64(a_step), np.int64(taps), np.int64(begin), np.int64(bias_at)
+    # a bare number would be a type of its own, and every strip would be compiled once more
     if width == LANES:
         _narrow_strip(a, a_at, starts, a_taps, a_step, b, b_at, b_taps, LANES, taps, depth, c, c_at, places, begin, end,
                       columns, bias, bias_at, add)
