@@ -287,7 +287,8 @@ def check_product(M, K, N, a_turned, rng):
 
 
 def lying(array, turned):
-    return np.asfortranarray(array) if turned else array
+    """A matrix as the flat array that lies in memory, and whether that is its transpose."""
+    return array.ravel("F" if turned else "C"), turned
 
 
 @pytest.mark.parametrize("a_turned, b_turned", [(False, False), (False, True), (True, False), (True, True)])
@@ -298,7 +299,8 @@ def test_products_in_parts_are_exact_where_sums_are(dtype, grid, a_turned, b_tur
         a, b = [rng.integers(-8, 9, shape).astype(dtype) for shape in ((M, K), (K, N))]
         for bias in (np.zeros(0, dtype), rng.integers(-8, 9, N).astype(dtype)):
             y = np.full((M, N), np.nan, dtype)
-            arguments = blas.gemm_of(y.dtype), lying(a, a_turned), lying(b, b_turned), bias, y
+            arguments = (blas.gemm_of(y.dtype), *lying(a, a_turned), *lying(b, b_turned), bias, y.reshape(-1),
+                         M, N, K)
             blas._multiply_shared(*arguments, False, *grid)
             expected = a.astype(int) @ b.astype(int) + (bias if bias.size else 0)
             np.testing.assert_array_equal(y, expected)
@@ -328,7 +330,7 @@ def test_a_numpy_without_blas_multiplies_too(a_turned, b_turned, dtype, rng):
     a, b = [rng.integers(-8, 9, shape).astype(dtype) for shape in ((7, 5), (5, 6))]
     y, own = np.full((7, 6), np.nan, dtype), blas._own_gemm(np.dtype(dtype)).address
     for bias in (np.zeros(0, dtype), np.ones(6, dtype)):
-        blas._multiply(own, lying(a, a_turned), lying(b, b_turned), bias, y, False, 1, 1)
+        blas._multiply(own, *lying(a, a_turned), *lying(b, b_turned), bias, y.reshape(-1), 7, 6, 5, False, 1, 1)
         np.testing.assert_array_equal(y, a @ b + (bias if bias.size else 0))
 
 
