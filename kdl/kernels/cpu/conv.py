@@ -36,7 +36,7 @@ def conv2d_forward(x, w, b, y, stride, padding, dilation, groups, tf32):
         axes = ways.axes(x.shape, w.shape, y.shape, stride, padding, dilation)
         pixels.correlate(x, w, b, y, axes, groups, backward=False)
     else:
-        winograd.correlate(x, w, b, y, padding, False, 2 if way == ways.WINOGRAD[2] else 4)
+        winograd.correlate(x, w, b, y, padding, False, ways.SIDES[way])
 
 
 @widened("gx")
@@ -60,7 +60,7 @@ def conv2d_backward_x(gy, w, gx, stride, padding, dilation, groups, tf32):
         axes = ways.axes(gx.shape, w.shape, gy.shape, stride, padding, dilation)
         pixels.correlate(gy, w, None, gx, axes, groups, backward=True)
     else:
-        winograd.correlate(gy, w, None, gx, padding, True, 2 if way == ways.WINOGRAD[2] else 4)
+        winograd.correlate(gy, w, None, gx, padding, True, ways.SIDES[way])
 
 
 @widened("gw")
@@ -80,7 +80,7 @@ def conv2d_backward_w(x, gy, gw, stride, padding, dilation, groups, tf32):
         axes = ways.axes(x.shape, gw.shape, gy.shape, stride, padding, dilation)
         pixel_filters.backward_w(x, gy, gw, axes, groups)
     else:
-        winograd.backward_w(x, gy, gw, padding, 2 if way == ways.WINOGRAD[2] else 4)
+        winograd.backward_w(x, gy, gw, padding, ways.SIDES[way])
 
 
 conv3d_forward, conv3d_backward_x, conv3d_backward_w = conv2d_forward, conv2d_backward_x, conv2d_backward_w

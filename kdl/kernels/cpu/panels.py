@@ -2,7 +2,7 @@
 
 BLAS spends a good part of such a product on copies, and takes no advantage of few rows. Here b is laid out in panels of
 as many columns as a tile has, and a is read where it lies; for few rows and a transposed b, as in a linear layer,
-nothing is laid out, for rows of a and of b' run side by side in memory. Measured on one thread of a Xeon (Sapphire
+nothing is laid out, for rows of a and of b' run side by side in memory. Measured on one thread of a Xeon (Emerald
 Rapids), against OpenBLAS: 128 x 512 by 512 x 512 transposed 1.12 times as fast, 256 x 256 by 256 x 256 1.08 times; on
 Zen 5, 8 x 4096 by 4096 x 4096 transposed 2.5 times.
 """

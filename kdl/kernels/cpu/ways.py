@@ -8,7 +8,8 @@ from kdl.kernels.cpu import lines, pixel_filters, pixels, pointwise, rows, winog
 from kdl.kernels.cpu.cells import backward_pieces, forward_piece
 
 POINTWISE = "one tap, products of matrices"
-WINOGRAD = {2: "Winograd, 2 x 2 outputs at a time", 4: "Winograd, 4 x 4 outputs at a time"}
+WINOGRAD = {side: f"Winograd, {side} x {side} outputs at a time" for side in (2, 4)}
+SIDES = {way: side for side, way in WINOGRAD.items()}
 ROWS = "rows of outputs"
 COLUMNS = "lines of outputs, or columns and BLAS"
 DIRECT = "direct, tiles of pixels"
