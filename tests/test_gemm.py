@@ -301,10 +301,10 @@ def test_products_in_parts_are_exact_where_sums_are(dtype, grid, a_turned, b_tur
             y = np.full((M, N), np.nan, dtype)
             arguments = (blas.gemm_of(y.dtype), *lying(a, a_turned), *lying(b, b_turned), bias, y.reshape(-1),
                          M, N, K)
-            blas._multiply_shared(*arguments, False, *grid)
+            blas._multiply(*arguments, False, *grid)
             expected = a.astype(int) @ b.astype(int) + (bias if bias.size else 0)
             np.testing.assert_array_equal(y, expected)
-            blas._multiply_shared(*arguments, True, *grid)
+            blas._multiply(*arguments, True, *grid)
             np.testing.assert_array_equal(y, np.maximum(expected, 0))
 
 

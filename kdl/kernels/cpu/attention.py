@@ -9,7 +9,7 @@ from math import prod
 import numpy as np
 
 from kdl.kernels.cpu.blas import gemm, run
-from kdl.kernels.cpu.launch import NOTHING, _pair, device_function, jit, prange, widened
+from kdl.kernels.cpu.launch import NOTHING, device_function, jit, prange, widened
 from kdl.kernels.cpu.math import decay, log
 from kdl.kernels.cpu.softmax_rows import _largest
 
@@ -72,7 +72,8 @@ def _score(address, q, k, mask, pitches, n, h, top, rows, scale, causal, s):
             s[i, j] = -np.inf
 
 
-def _forward_loop(address, q, k, v, mask, pitches, y, log_total, scale, causal, most):
+@jit(reassociate=True)
+def _forward(address, q, k, v, mask, pitches, y, log_total, scale, causal, most):
     T = q.dtype.type
     N, H, L, V = y.shape
     S, blocks = k.shape[2], (L + most - 1) // most
@@ -98,7 +99,8 @@ def _forward_loop(address, q, k, v, mask, pitches, y, log_total, scale, causal, 
                 y[n, h, top + i, j] *= totals[i]
 
 
-def _backward_loop(address, q, k, v, mask, pitches, y, log_total, gy, gq, gk, gv, scale, causal, most):
+@jit(reassociate=True)
+def _backward(address, q, k, v, mask, pitches, y, log_total, gy, gq, gk, gv, scale, causal, most):
     T = q.dtype.type
     N, H, L, V = y.shape
     S, E = k.shape[2:]
@@ -128,6 +130,3 @@ def _backward_loop(address, q, k, v, mask, pitches, y, log_total, gy, gq, gk, gv
             gemm(address, rows, E, seen, gs, 0, False, seen, k, k_at, False, _pitch(k), False, gq, row_at * E, E)
             gemm(address, seen, E, rows, gs, 0, True, seen, q, _at(q, n, h, top), False, _pitch(q), True, gk,
                  task * S * E, E)
-
-
-_forward, _backward = [_pair(loop, reassociate=True) for loop in (_forward_loop, _backward_loop)]

@@ -19,7 +19,7 @@ from numba import carray, cfunc, types
 from numba.extending import intrinsic
 
 from kdl.kernels.cpu import threads
-from kdl.kernels.cpu.launch import NOTHING, _pair, jit, prange
+from kdl.kernels.cpu.launch import NOTHING, jit, prange
 from kdl.kernels.cpu.simd import emit_address
 
 SHARED = 1 << 21  # multiplications from which waking other threads (50 us) pays
@@ -153,11 +153,10 @@ def _lies(matrix):
     return False, max(down, columns)
 
 
-def run(loops, multiplications, dtype, *arguments):
-    """Call a loop that multiplies, one for the calling thread or one for all; it gets `gemm`'s address first."""
-    serial, threaded = loops
+def run(loop, multiplications, dtype, *arguments):
+    """Call a loop that multiplies, in the calling thread where it has little to do; it gets `gemm`'s address first."""
     with one_thread:
-        (serial if threads.none or multiplications < SHARED else threaded)(gemm_of(dtype), *arguments)
+        (loop.alone if multiplications < SHARED else loop)(gemm_of(dtype), *arguments)
 
 
 # --- products ---
@@ -195,13 +194,13 @@ def multiply(a, b, bias, y, relu=False):
     arguments = (gemm_of(y.dtype), a.ravel("K"), not a.flags.c_contiguous, b.ravel("K"), not b.flags.c_contiguous,
                  bias, y.reshape(-1), M, N, K, relu)
     if size < _ALONE or (threads.none and one_thread.needless()):
-        _multiply(*arguments, 1, 1)
+        _multiply.alone(*arguments, 1, 1)
         return
     with one_thread:
         if _is_shared(size, a, b, y):
-            _multiply_shared(*arguments, *grid(M, N, numba.get_num_threads()))
+            _multiply(*arguments, *grid(M, N, numba.get_num_threads()))
         else:
-            _multiply(*arguments, 1, 1)
+            _multiply.alone(*arguments, 1, 1)
 
 
 def _is_shared(size, a, b, y):
@@ -221,7 +220,8 @@ def _one_after_another(a, b, y):
             np.matmul(a, b, out=y)
 
 
-def _product_by_parts(address, a, a_turned, b, b_turned, bias, y, M, N, K, relu, down, across):
+@jit
+def _multiply(address, a, a_turned, b, b_turned, bias, y, M, N, K, relu, down, across):
     a_pitch, b_pitch = M if a_turned else K, K if b_turned else N
     for part in prange(down * across):
         top, bottom = _edges(M, part // across, down)
@@ -237,9 +237,6 @@ def _product_by_parts(address, a, a_turned, b, b_turned, bias, y, M, N, K, relu,
                 for j in range(left, right):
                     if y[i * N + j] < 0:
                         y[i * N + j] = 0
-
-
-_multiply, _multiply_shared = _pair(_product_by_parts)
 
 
 @jit(parallel=False)

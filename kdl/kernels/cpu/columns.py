@@ -19,7 +19,7 @@ from kdl.kernels.cpu import lines
 from kdl.kernels.cpu.blas import gemm, run
 from kdl.kernels.cpu.cells import _collect, _deal, _starts, backward_pieces, forward_piece
 from kdl.kernels.cpu.direct import _products_with_lines, _sum_of_lines
-from kdl.kernels.cpu.launch import NOTHING, _pair, jit, prange
+from kdl.kernels.cpu.launch import NOTHING, jit, prange
 
 _BLOCK_BYTES = 1 << 20  # of columns: what the L2 cache of a core holds
 _BLOCK_COLUMNS = 512  # at least, where that leaves 8 blocks: with fewer the product is slow
@@ -178,7 +178,8 @@ def _blocks_of_parts(x, image_parts, axes, rows):
 
 # In the loops, `at` is where a block begins in a plane of the outputs, and the columns of a block of one image lie in
 # the planes, or can be written there, as rows that are as far apart as planes are.
-def _forward_loop(address, x, filters, b, y, splits, blocks, pointwise, taps, deal, margin, reach):
+@jit
+def _forward(address, x, filters, b, y, splits, blocks, pointwise, taps, deal, margin, reach):
     depth, plane = filters.shape[1], y.shape[2] * y.shape[3] * y.shape[4]
     for task in prange(len(splits) * len(blocks)):
         split, block = splits[task // len(blocks)], blocks[task % len(blocks)]
@@ -197,7 +198,8 @@ def _forward_loop(address, x, filters, b, y, splits, blocks, pointwise, taps, de
             _add_to_planes(b, y, block, split[2], K)
 
 
-def _backward_x_loop(address, gy, filters, gx, splits, blocks, begins, pointwise, taps, deal, margin, reach):
+@jit
+def _backward_x(address, gy, filters, gx, splits, blocks, begins, pointwise, taps, deal, margin, reach):
     depth, plane = filters.shape[1], gy.shape[2] * gy.shape[3] * gy.shape[4]
     for task in prange((begins.size - 1) * len(splits)):
         part, split = task // len(splits), splits[task % len(splits)]
@@ -220,7 +222,8 @@ def _backward_x_loop(address, gy, filters, gx, splits, blocks, begins, pointwise
                 _scatter(gx, columns.reshape(rows, count), block, split[0], gy, taps, deal, margin, reach)
 
 
-def _backward_w_loop(address, x, gy, totals, splits, blocks, begins, pointwise, taps, deal, margin, reach):
+@jit
+def _backward_w(address, x, gy, totals, splits, blocks, begins, pointwise, taps, deal, margin, reach):
     filters, depth = totals.shape[1:]
     for task in prange((begins.size - 1) * len(splits)):
         part, split = task // len(splits), splits[task % len(splits)]
@@ -232,9 +235,6 @@ def _backward_w_loop(address, x, gy, totals, splits, blocks, begins, pointwise, 
             met, met_at, met_pitch = _columns_of(x, block, split[0], rows, pointwise, gy, taps, deal, margin, reach)
             gemm(address, K, rows, images * pixels, made, made_at, False, made_pitch, met, met_at, True, met_pitch,
                  True, totals, (part * filters + split[2]) * depth + split[4], depth)
-
-
-_forward, _backward_x, _backward_w = [_pair(loop) for loop in (_forward_loop, _backward_x_loop, _backward_w_loop)]
 
 
 @jit(parallel=False)

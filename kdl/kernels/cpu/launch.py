@@ -6,13 +6,13 @@ arithmetic into float64), and reductions ask for `reassociate`.
 """
 import inspect
 from functools import wraps
-from types import FunctionType
 
 import numpy as np
 from numba import njit, prange
 from numpy import ndarray
 
 from kdl.kernels.cpu import buffers, threads  # noqa: F401  (buffers sets up the allocator)
+from kdl.kernels.cpu.shared import ALONE, outlined, team
 from kdl.types import HALVES
 
 __all__ = ["NOTHING", "device_function", "elementwise", "jit", "prange", "widened"]
@@ -21,7 +21,7 @@ __all__ = ["NOTHING", "device_function", "elementwise", "jit", "prange", "widene
 # error_model='numpy' because a division that may raise cannot be vectorised.
 _SAFE = {"contract", "nsz", "arcp"}
 _SERIAL = 1 << 16  # elements of an elementwise loop below which waking threads takes longer than the loop
-_OPTIONS = {"error_model": "numpy", "nogil": True, "cache": True}
+_OPTIONS = {"error_model": "numpy", "nogil": True, "cache": True, "no_cfunc_wrapper": True}
 NOTHING = {np.dtype(T): np.empty(0, T) for T in (np.float32, np.float64)}  # in place of arrays that are not there
 dispatchers = []  # all that there are, for who counts what was compiled (kdl/warmup.py)
 
@@ -29,40 +29,46 @@ dispatchers = []  # all that there are, for who counts what was compiled (kdl/wa
 def jit(function=None, *, parallel=True, reassociate=False, serial_below=0):
     """Compile a loop; with `reassociate`, sums may be reordered (not NaN or inf handling) so that they vectorise.
 
-    A call runs in a serial copy where no threads are at hand, and where the first array has fewer than `serial_below`
-    elements: sleeping threads take 30 to 90 us to wake.
+    Threads share the loops over prange. The calling thread runs them alone where no threads are at hand, where the
+    first array has fewer than `serial_below` elements (sleeping threads take 30 to 90 us to wake), and by `.alone`.
+    With `parallel` false there are no such loops, and other kernels may call this one.
     """
     if function is None:
         return lambda function: jit(function, parallel=parallel, reassociate=reassociate, serial_below=serial_below)
     if not parallel:
-        return _compiled(function, False, reassociate)
-    serial, threaded = _pair(function, reassociate)
+        return _compiled(function, reassociate)
+    kernel = _Shared(function, reassociate)
 
     @wraps(function)
     def launch(*args):
         if (serial_below and args[0].size < serial_below) or threads.none:
-            serial(*args)
+            kernel.call(*ALONE, *args)
         else:
-            threaded(*args)
+            kernel.call(*team(), *args)
+    launch.alone = lambda *args: kernel.call(*ALONE, *args)
     return launch
 
 
-def _pair(function, reassociate=False):
-    """A loop compiled for one thread, and for all."""
-    copy = FunctionType(function.__code__, function.__globals__)
-    copy.__qualname__ = f"{function.__qualname__}_serial"  # the disk cache goes by name
-    return _compiled(copy, False, reassociate), _compiled(function, True, reassociate)
+class _Shared:
+    """A kernel with loops over prange; `call` makes it at first, and takes what says who runs them, then arguments."""
+
+    def __init__(self, function, reassociate=False):
+        self.call, self.function, self.reassociate = self._make, function, reassociate
+
+    def _make(self, *args):
+        self.call = _compiled(outlined(self.function), self.reassociate)
+        self.call(*args)
 
 
-def _compiled(function, parallel, reassociate):
-    kernel = njit(function, parallel=parallel, fastmath=_SAFE | {"reassoc"} if reassociate else _SAFE, **_OPTIONS)
+def _compiled(function, reassociate):
+    kernel = njit(function, fastmath=_SAFE | {"reassoc"} if reassociate else _SAFE, **_OPTIONS)
     dispatchers.append(kernel)
     return kernel
 
 
 def device_function(function):
     """Compile a scalar function for use inside kernels; always inlined, and never reassociated."""
-    return njit(function, fastmath={"contract"}, error_model="numpy", forceinline=True)
+    return njit(function, fastmath={"contract"}, error_model="numpy", forceinline=True, no_cfunc_wrapper=True)
 
 
 def widened(*outputs):
@@ -98,7 +104,7 @@ def elementwise(*outputs):
     The loop gets its arrays flat, in memory order, and its parameters in the arrays' dtype.
     """
     def bind(loop):
-        serial, threaded = _pair(loop)
+        kernel = _Shared(loop)
 
         @wraps(loop)
         def launch(first, *others):
@@ -109,8 +115,7 @@ def elementwise(*outputs):
             flat = [first.ravel("K")]
             for a in others:  # not a comprehension, which would take 0.2 us more, of 0.7
                 flat.append(a.ravel("K") if type(a) is ndarray else dtype.type(a))
-            run = serial if first.size < _SERIAL or threads.none else threaded
-            run(*flat)
+            kernel.call(*(ALONE if first.size < _SERIAL or threads.none else team()), *flat)
         widened_launch = widened(*outputs)(launch)
         return launch
     return bind

@@ -11,7 +11,7 @@ import numpy as np
 
 from kdl.kernels.cpu import threads
 from kdl.kernels.cpu.blas import SHARED, grid
-from kdl.kernels.cpu.launch import NOTHING, _pair, device_function, jit, prange
+from kdl.kernels.cpu.launch import NOTHING, device_function, jit, prange
 from kdl.kernels.cpu.layouts import pack_panel
 from kdl.kernels.cpu.scratch import aligned
 from kdl.kernels.cpu.simd import LANES
@@ -51,9 +51,9 @@ def _product(a, b, bias, y):
         arguments = (a.ravel("K"), not a.flags.c_contiguous, b.ravel("K"), not b.flags.c_contiguous, bias,
                      y.reshape(-1), *y.shape, a.shape[1])
         if threads.none or a.size * y.shape[1] < SHARED:
-            _multiply(*arguments, 1, 1)
+            _multiply.alone(*arguments, 1, 1)
         else:
-            _multiply_shared(*arguments, *grid(*y.shape, numba.get_num_threads()))
+            _multiply(*arguments, *grid(*y.shape, numba.get_num_threads()))
 
 
 @jit(reassociate=True, serial_below=1 << 17)
@@ -82,7 +82,8 @@ def _multiply_lines(w, a, bias, y):
                         y[i + c, j + r] = total + (bias[j + r] if bias.size else np.float32(0))
 
 
-def _by_panels(a, a_turned, b, b_turned, bias, y, M, N, depth, down, across):
+@jit
+def _multiply(a, a_turned, b, b_turned, bias, y, M, N, depth, down, across):
     """y[i, j] = bias[j] + the sum over k of a[i, k] b[k, j], in so many parts down and across."""
     count = -(-N // WIDEST)
     zero = np.int64(0)  # a bare number would be a type of its own: one more copy
@@ -120,6 +121,3 @@ def _columns(N):
     """How many columns the panels have for N: all WIDEST, but the last one, which may be WIDTH."""
     rest = (N - 1) % WIDEST + 1
     return N - rest + (WIDTH if rest <= WIDTH else WIDEST)
-
-
-_multiply, _multiply_shared = _pair(_by_panels)

@@ -9,7 +9,7 @@ from itertools import accumulate
 import numpy as np
 
 from kdl.kernels.cpu.blas import gemm, run
-from kdl.kernels.cpu.launch import NOTHING, _pair, jit, prange, widened
+from kdl.kernels.cpu.launch import NOTHING, jit, prange, widened
 from kdl.kernels.cpu.math import sigmoid, tanh
 from kdl.kernels.cpu.tiles import ROWS, WIDTH, strip_kernel
 
@@ -162,7 +162,7 @@ def _times(address, w, panels, bias, a, row, y, at, n, add):
 
 # --- loops over steps: n rows from `start` on, of the sequences from `lo` on ---
 # A number is read by its full index: to take rows out first would count references, which takes as long as the maths.
-@_pair
+@jit
 def _rnn_steps(address, begins, steps, w, panels, bias, x, s, y, h, relu):
     T = x.dtype.type
     for part in prange(begins.size - 1):
@@ -182,7 +182,7 @@ def _rnn_steps(address, begins, steps, w, panels, bias, x, s, y, h, relu):
                     h[own, j] = y[row, j]
 
 
-@_pair
+@jit
 def _rnn_backward_steps(address, begins, steps, w, panels, bias, y, gy, gx, gh, relu):
     T = y.dtype.type
     for part in prange(begins.size - 1):
@@ -204,7 +204,7 @@ def _rnn_backward_steps(address, begins, steps, w, panels, bias, y, gy, gx, gh, 
             _times(address, w, panels, bias, gx, start, gh, lo, n, True)
 
 
-@_pair
+@jit
 def _lstm_steps(address, begins, steps, w, panels, bias, project, x, s, gates, c, made, y, h, state):
     for part in prange(begins.size - 1):
         for step in range(begins[part], begins[part + 1]):
@@ -232,7 +232,7 @@ def _lstm_steps(address, begins, steps, w, panels, bias, project, x, s, gates, c
                     h[own, j] = y[row, j]
 
 
-@_pair
+@jit
 def _lstm_backward_steps(address, begins, steps, w, panels, bias, project, gates, c, c0, gy, gx, gh, total, gh0, gc):
     T = gates.dtype.type
     for part in prange(begins.size - 1):
@@ -274,7 +274,7 @@ def _lstm_backward_steps(address, begins, steps, w, panels, bias, project, gates
             _times(address, w, panels, bias, gx, start, gh0, lo, n, True)
 
 
-@_pair
+@jit
 def _gru_steps(address, begins, steps, w, panels, bias, x, s, gates, y, h):
     for part in prange(begins.size - 1):
         for step in range(begins[part], begins[part + 1]):
@@ -294,7 +294,7 @@ def _gru_steps(address, begins, steps, w, panels, bias, x, s, gates, y, h):
                     y[row, j] = new
 
 
-@_pair
+@jit
 def _gru_backward_steps(address, begins, steps, w, panels, bias, gates, y, h0, gy, gx, gs, gh):
     T = gates.dtype.type
     for part in prange(begins.size - 1):

@@ -275,12 +275,12 @@ def _products(typing, R, S, u, u_at, u_far, height, width, top, left, down, acro
 
 # --- kernels, for contiguous images ---
 @jit
-def _correlate(u, u_shape, F, T, R, R_step, R_turned, S, S_step, S_turned, down, left, across, w, w_far, w_next, b, v,
-               v_shape, groups, zeros):
+def _correlate(u, u_shape, tile, R, S, down, left, across, w, w_far, w_next, b, v, v_shape, groups, zeros):
     """A tile has len(F) filters of a group, which has a multiple of them, and len(T) steps.
 
     `down` is (places from one row of outputs to the next, where the first meets u, from tap to tap).
     """
+    F, T = tile
     N, C, H, W = u_shape
     _, K, P, Q = v_shape
     step, top, dilation = down
@@ -290,26 +290,25 @@ def _correlate(u, u_shape, F, T, R, R_step, R_turned, S, S_step, S_turned, down,
         group, k_at = k // filters, (n * K + k) * P
         w_at = group * (w.size // groups) + k % filters * w_far
         for p in range(min(P, dilation)):  # rows so far apart are a convolution of their own
-            _sums(F, T, (R, R_step, R_turned), (S, S_step, S_turned), u, (n * C + group * channels) * H * W, channels,
+            _sums(F, T, R, S, u, (n * C + group * channels) * H * W, channels,
                   H, W, p * step + top, left, dilation, across, w, w_at, w_far, w_next, b, k, v, (k_at + p) * Q, P * Q,
                   dilation * Q, (P - p - 1) // dilation + 1, Q, zeros, 0)
 
 
 @jit
-def _gradient(u, u_shape, R, R_step, R_turned, S, S_step, S_turned, gy, gy_shape, gw, filter_rows, groups, padding,
-              dilation, zeros):
-    """`filter_rows` is a multiple of R: that many taps have sums at a time."""
+def _gradient(u, u_shape, R, S, gy, gy_shape, gw, filter_rows, groups, padding, dilation, zeros):
+    """`filter_rows` is a multiple of R's length: that many taps have sums at a time."""
     N, C, H, W = u_shape
     _, K, P, Q = gy_shape
-    channels, filters, height, width = C // groups, K // groups, len(R), len(S)
+    channels, filters, height, width, step = C // groups, K // groups, len(R[0]), len(S[0]), len(R[1])
     for job in prange(K * channels):
         k, c = job // channels, job % channels
         at = (k // filters * channels + c) * H * W
         for r in range(0, filter_rows, height):
             sums = np.zeros(height * width * LANES, np.float32)
             for p in range(min(P, dilation[0])):
-                _products((R, R_step, R_turned), (S, S_step, S_turned), u, at, C * H * W, H, W,
-                          p * len(R_step) - padding[0] + r * dilation[0], -padding[1], dilation[0], dilation[1], gy,
+                _products(R, S, u, at, C * H * W, H, W,
+                          p * step - padding[0] + r * dilation[0], -padding[1], dilation[0], dilation[1], gy,
                           (k * P + p) * Q, K * P * Q, dilation[0] * Q, (P - p - 1) // dilation[0] + 1, Q, N, sums, 0,
                           zeros, 0)
             for t in range(height * width):
@@ -366,7 +365,7 @@ def _run(u, w, b, v, axes, step, begin, dilation, apart, groups):
     target = np.empty(v.shape, v.dtype) if is_pixels(v) else v
     b = np.zeros(v.shape[1], w.dtype) if b is None else b
     tile = _tile(v.shape[1] // groups, w.shape[2], prod([stride for _, stride, turned in axes if turned]))
-    _correlate(as_planes(u).reshape(-1), u.shape, *_lengths(*tile, *axes[0], *axes[1]),
+    _correlate(as_planes(u).reshape(-1), u.shape, _lengths(*tile), _lengths(*axes[0]), _lengths(*axes[1]),
                (step, begin[0], dilation[0]), begin[1], dilation[1], as_planes(w).reshape(-1), *apart, b,
                target.reshape(-1), v.shape, groups, np.zeros(u.shape[3], u.dtype))
     if target is not v:
@@ -377,7 +376,7 @@ def backward_w(x, gy, gw, stride, padding, dilation, groups):
     R, S = gw.shape[2:]
     target = np.empty(gw.shape, gw.dtype) if is_pixels(gw) else gw
     axes = (R if R * S <= _SUMS else 1, stride[0], 0), (S, stride[1], 0)
-    _gradient(as_planes(x).reshape(-1), x.shape, *_lengths(*axes[0], *axes[1]),
+    _gradient(as_planes(x).reshape(-1), x.shape, _lengths(*axes[0]), _lengths(*axes[1]),
               as_planes(gy).reshape(-1), gy.shape, target.reshape(-1), R, groups, padding, dilation,
               np.zeros(x.shape[3], x.dtype))
     if target is not gw:
@@ -385,5 +384,5 @@ def backward_w(x, gy, gw, stride, padding, dilation, groups):
 
 
 def _lengths(*lengths):
-    """Tuples of these lengths: so the compiler knows them. Not in a tuple, which Numba does not hand to threads."""
-    return [(0,) * length for length in lengths]
+    """Tuples of these lengths: so the compiler knows them."""
+    return tuple([(0,) * length for length in lengths])

@@ -3,8 +3,8 @@ block reads more than once stays in the cache. The exponentials of a block are c
 own: where inner is a power of two, the rows of x and gx share a few sets of a cache and drive one another out.
 
 Columns are counted without a sign: a signed number might count from the end, and such loops are not vectorised. (Those
-over slices of rows are, but it takes 20 ns to make a slice, a tenth of what is done with its 256 elements.) np.zeros
-needs a signed length: Numba makes a loop of it, and cannot otherwise hand that to threads. Called by softmax.py.
+over slices of rows are, but it takes 20 ns to make a slice, a tenth of what is done with its 256 elements.) Called by
+softmax.py.
 """
 import numpy as np
 
@@ -75,7 +75,7 @@ def softmax(x, y):
 def softmax_backward(y, gy, gx):
     for i in prange(_blocks(y)):
         n, first, width = _block(y, i)
-        dot = np.zeros(np.intp(width), y.dtype)
+        dot = np.zeros(width, y.dtype)
         for c in range(y.shape[1]):
             for j in range(width):
                 dot[j] += y[n, c, first + j] * gy[n, c, first + j]
@@ -88,7 +88,7 @@ def softmax_backward(y, gy, gx):
 def log_softmax(x, y):
     for i in prange(_blocks(x)):
         n, first, width = _block(x, i)
-        peak, total = np.empty(width, x.dtype), np.zeros(np.intp(width), x.dtype)
+        peak, total = np.empty(width, x.dtype), np.zeros(width, x.dtype)
         _peaks(x, n, first, width, peak)
         for c in range(x.shape[1]):
             for j in range(width):
@@ -104,7 +104,7 @@ def log_softmax(x, y):
 def log_softmax_backward(y, gy, gx):
     for i in prange(_blocks(y)):
         n, first, width = _block(y, i)
-        total = np.zeros(np.intp(width), y.dtype)
+        total = np.zeros(width, y.dtype)
         for c in range(y.shape[1]):
             for j in range(width):
                 total[j] += gy[n, c, first + j]
@@ -144,7 +144,7 @@ def cross_entropy(x, target, loss, peak, total, gx, weight, gy, ignore_index, la
         row_peak, row_total = peak[n, first:first + width], total[n, first:first + width]
         _peaks(x, n, first, width, row_peak)
         block = _exponentials(x, n, first, width, row_peak, row_total)
-        log_total, sum_log_p = np.empty(width, x.dtype), np.zeros(np.intp(width), x.dtype)
+        log_total, sum_log_p = np.empty(width, x.dtype), np.zeros(width, x.dtype)
         for j in range(width):
             log_total[j] = log(row_total[j])
         if label_smoothing > 0:
