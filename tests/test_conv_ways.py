@@ -1,4 +1,7 @@
 """The ways of the CPU's float32 convolution against the float64 reference: sizes around tiles, layouts, and errors."""
+from contextlib import contextmanager
+from unittest.mock import Mock, patch
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -6,11 +9,23 @@ from hypothesis import strategies as st
 
 import kdl
 from kdl import kernels
-from kdl.kernels.cpu import rows, winograd
+from kdl.kernels.cpu import depthwise, images, rows, ways, winograd
 from kdl.kernels.cpu.simd import LANES
 from kdl.kernels.cpu.tiles import WIDTH
 
 cpu, reference = kernels.get("cpu"), kernels.get("reference")
+
+
+@contextmanager
+def taken(way, **answers):
+    """Let a way be taken wherever it can be, by what its functions answer."""
+    def forget():
+        ways.of_sums.cache_clear()
+        ways.of_products.cache_clear()
+    forget()
+    with patch.multiple(way, **{name: Mock(return_value=answer) for name, answer in answers.items()}):
+        yield
+    forget()
 
 
 def laid_out(array, last):
@@ -74,6 +89,39 @@ def few_channels(draw):
     stride = draw(st.sampled_from([(1, 1), (2, 2), (1, 2)]))
     padding, dilation = [draw(st.tuples(*[st.integers(*limits)] * 2)) for limits in ((0, 7), (1, 3))]
     return x, w, stride, padding, dilation, groups
+
+
+# --- channels in lanes ---
+@st.composite
+def depthwise_filters(draw):
+    channels = draw(st.integers(LANES // 2, 3 * LANES))
+    x = (draw(st.integers(1, 3)), channels, draw(st.integers(1, 19)), draw(st.integers(1, 3 * LANES)))
+    w = (channels, 1, draw(st.integers(1, 5)), draw(st.integers(1, 5)))
+    pair = st.tuples(*[st.integers(1, 3)] * 2)
+    return x, w, draw(pair), draw(st.tuples(*[st.integers(0, 4)] * 2)), draw(pair), channels
+
+
+@settings(max_examples=80, deadline=None)
+@given(depthwise_filters(), st.booleans(), st.booleans())
+def test_depthwise_filters(geometry, last, bias):
+    with taken(depthwise, fits=True):  # for wide images too
+        assert max(errors(*geometry, last, bias)) < 1e-4
+
+
+# --- images in lanes ---
+@st.composite
+def many_small_images(draw):
+    x = (draw(st.integers(1, 3 * LANES)), draw(st.integers(1, 8)), draw(st.integers(1, 12)), draw(st.integers(1, 12)))
+    w = (draw(st.integers(1, 14)), x[1], draw(st.integers(1, 5)), draw(st.integers(1, 5)))
+    padding, dilation = [draw(st.tuples(*[st.integers(*limits)] * 2)) for limits in ((0, 6), (1, 3))]
+    return x, w, (1, 1), padding, dilation, 1
+
+
+@settings(max_examples=100, deadline=None)
+@given(many_small_images(), st.booleans(), st.booleans())
+def test_many_small_images(geometry, last, bias):
+    with taken(images, fits=True, cost=0):
+        assert max(errors(*geometry, last, bias)) < 1e-4
 
 
 # --- rows of outputs ---
@@ -159,9 +207,12 @@ def test_each_convolution_goes_its_way():
     assert ways((2, 64, 16, 16), (64, 32, 3, 3), groups=2).count("direct") == 3
     assert ways((2, 1, 16, 16), (6, 1, 5, 5)).count("rows of outputs") == 3
     assert ways((2, 24, 16, 16), (24, 1, 3, 3), groups=24).count("rows of outputs") == 3
-    assert ways((2, 24, 16, 16), (24, 1, 3, 3), stride=2, groups=24).count("rows of outputs") == 3
+    assert ways((2, 24, 16, 32), (24, 1, 3, 3), stride=2, groups=24).count("rows of outputs") == 3
+    assert ways((2, 24, 2, 2), (24, 1, 3, 3), groups=24).count("channels in lanes") == 3
     text = ways((2, 6, 14, 14), (16, 6, 5, 5), padding=0)
     assert text.count("rows of outputs") == 1 and text.count("direct") == 2
+    text = ways((48, 6, 14, 14), (16, 6, 5, 5), padding=0)  # whose gradients fill vectors with images
+    assert text.count("images in lanes") == 2 and text.count("direct") == 1
     assert ways((2, 64, 14, 14), (64, 64, 1, 1), padding=0).count("one tap") == 3
     assert ways((2, 64, 4, 4), (64, 64, 1, 1), padding=0).count("direct") == 3  # tiles would be mostly empty
 

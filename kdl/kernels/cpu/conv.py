@@ -9,7 +9,7 @@ from math import prod
 
 import numpy as np
 
-from kdl.kernels.cpu import columns, pixel_filters, pixels, pointwise, rows, ways, winograd
+from kdl.kernels.cpu import columns, depthwise, images, pixel_filters, pixels, pointwise, rows, ways, winograd
 from kdl.kernels.cpu.explain import tell
 from kdl.kernels.cpu.gemm import linear_backward_b
 from kdl.kernels.cpu.launch import jit, prange, widened
@@ -28,6 +28,10 @@ def conv2d_forward(x, w, b, y, stride, padding, dilation, groups, tf32):
     tell("conv2d_forward", x, w, way)
     if way == ways.POINTWISE:
         pointwise.multiply(x, w, b, y, groups, backward=False)
+    elif way == ways.DEPTHWISE:
+        depthwise.correlate(x, w, b, y, ways.axes(x.shape, w.shape, y.shape, stride, padding, dilation), backward=False)
+    elif way == ways.IMAGES:
+        images.correlate(x, w, b, y, padding, dilation, backward=False)
     elif way == ways.ROWS:
         rows.correlate(x, w, b, y, *geometry)
     elif way == ways.COLUMNS:
@@ -52,6 +56,11 @@ def conv2d_backward_x(gy, w, gx, stride, padding, dilation, groups, tf32):
     tell("conv2d_backward_x", gy, w, way)
     if way == ways.POINTWISE:
         pointwise.multiply(gy, w, None, gx, groups, backward=True)
+    elif way == ways.DEPTHWISE:
+        axes = ways.axes(gx.shape, w.shape, gy.shape, stride, padding, dilation)
+        depthwise.correlate(gy, w, None, gx, axes, backward=True)
+    elif way == ways.IMAGES:
+        images.correlate(gy, w, None, gx, padding, dilation, backward=True)
     elif way == ways.ROWS:
         rows.backward_x(gy, w, gx, *geometry)
     elif way == ways.COLUMNS:
@@ -70,7 +79,11 @@ def conv2d_backward_w(x, gy, gw, stride, padding, dilation, groups, tf32):
     geometry = stride, padding, dilation, groups
     way = ways.of_products(x.shape, gy.shape, gw.shape, gw.dtype.char, is_pixels(gy), *geometry)
     tell("conv2d_backward_w", x, gy, way)
-    if way == ways.ROWS:
+    if way == ways.DEPTHWISE:
+        depthwise.backward_w(x, gy, gw, ways.axes(x.shape, gw.shape, gy.shape, stride, padding, dilation))
+    elif way == ways.IMAGES:
+        images.backward_w(x, gy, gw, padding, dilation)
+    elif way == ways.ROWS:
         rows.backward_w(x, gy, gw, *geometry)
     elif way == ways.POINTWISE:
         pointwise.backward_w(x, gy, gw, groups)

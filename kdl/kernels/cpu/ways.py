@@ -4,12 +4,14 @@ The costs that the ways give are multiply-adds, or what takes as long; they were
 """
 from functools import lru_cache
 
-from kdl.kernels.cpu import lines, pixel_filters, pixels, pointwise, rows, winograd
+from kdl.kernels.cpu import depthwise, images, lines, pixel_filters, pixels, pointwise, rows, winograd
 from kdl.kernels.cpu.cells import backward_pieces, forward_piece
 
 POINTWISE = "one tap, products of matrices"
 WINOGRAD = {side: f"Winograd, {side} x {side} outputs at a time" for side in (2, 4)}
 SIDES = {way: side for side, way in WINOGRAD.items()}
+DEPTHWISE = "channels in lanes"
+IMAGES = "images in lanes"
 ROWS = "rows of outputs"
 COLUMNS = "lines of outputs, or columns and BLAS"
 DIRECT = "direct, tiles of pixels"
@@ -26,14 +28,20 @@ def of_sums(u, w, v, dtype, v_is_pixels, stride, padding, dilation, groups, exac
         return POINTWISE
     if len(w) > 4:
         return COLUMNS
+    if depthwise.fits(w, v, groups, v_is_pixels):
+        return DEPTHWISE
     if side := winograd.outputs_side(v[2:], w, u[0], stride, padding, dilation, groups, exact):
         return WINOGRAD[side]
     few = w[0] // groups * w[1] <= _FEW
     of_axes = axes(*((v, w, u) if backward else (u, w, v)), stride, padding, dilation)
     pieces = backward_pieces(*of_axes) if backward else [forward_piece(*of_axes)]
     lanes, depth = (w[1], w[0] // groups) if backward else (w[0] // groups, w[1])
-    by_pixels = pixels.cost(lanes, depth, pieces)
-    if rows.fits(w, stride, dilation, backward) and (few or (
+    by_pixels, has_rows = pixels.cost(lanes, depth, pieces), rows.fits(w, stride, dilation, backward)
+    if not v_is_pixels and images.fits(u, v, stride, groups):
+        others = min(by_pixels, rows.cost(lanes, depth, w[2], pieces) if has_rows else by_pixels)
+        if 8 * images.cost(u, w, v, padding, dilation, backward) < 7 * others:
+            return IMAGES
+    if has_rows and (few or (
             not v_is_pixels and (not backward or max(stride) == 1)
             and rows.cost(lanes, depth, w[2], pieces) < by_pixels)):
         return ROWS
@@ -47,6 +55,8 @@ def of_products(x, gy, w, dtype, gy_is_pixels, stride, padding, dilation, groups
     """For the gradient of filters with shape w."""
     if dtype != "f":
         return COLUMNS
+    if len(w) == 4 and depthwise.fits(w, gy, groups, gy_is_pixels):
+        return DEPTHWISE
     few = w[0] // groups * w[1] <= _FEW
     if len(w) == 4 and few and rows.fits(w, stride, dilation):
         return ROWS
@@ -56,6 +66,8 @@ def of_products(x, gy, w, dtype, gy_is_pixels, stride, padding, dilation, groups
         return COLUMNS
     if side := winograd.outputs_side(gy[2:], w, x[0], stride, padding, dilation, groups, False, of_filters=True):
         return WINOGRAD[side]
+    if not gy_is_pixels and images.fits(x, gy, stride, groups):
+        return IMAGES
     if lines.fits(w[2:], w[0] // groups):
         return COLUMNS if 2 * lines.cost_w(w, gy[2:], groups) < pixel_filters.cost(x, gy, w, groups) else DIRECT
     return COLUMNS if few else DIRECT
