@@ -174,7 +174,7 @@ class Cuda(Library):
             if which in passes:
                 with self.mode(name, which):
                     outputs = [y for _ in range(times) for y in self._flat(passes[which][0]())]
-                found[name] = errors(outputs, truth)
+                found[name] = errors(outputs, truth, programs.flipped(row, which))
         return found
 
     def _flat(self, result):

@@ -77,6 +77,12 @@ def then_relu(lib, row, dtype, to_tensor):
     return call(lib, row, dtype, to_tensor, lib.relu)
 
 
+def flipped(row, which):
+    """The share of a pass's elements that may be another number altogether: behind a ReLU, where rounding decides
+    whether its input is above 0."""
+    return 1e-6 if row.program == "then_relu" and which == "backward" else 0
+
+
 def products(xp, row, dtype, to_array):
     """The row by the array library's own matrix product, `xp` being numpy or cupy; no pass where it is no product."""
     if row.name not in ("matmul", "linear"):

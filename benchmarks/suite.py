@@ -4,7 +4,7 @@ from functools import partial
 
 import numpy as np
 
-from benchmarks import machine, roof, timing
+from benchmarks import machine, programs, roof, timing
 from benchmarks.worker import Worker, errors
 from tests.optable import TOLERANCE
 
@@ -118,7 +118,7 @@ class Suite:
             found = {}
             for variant, (worker, name) in variants.items():
                 outputs = worker.ask("outputs", name, which, 1 if name == "reference" else times)
-                found[variant] = errors(outputs, truth[:len(outputs)])
+                found[variant] = errors(outputs, truth[:len(outputs)], programs.flipped(row, which))
         limit = LOSSES if training else 50 * TOLERANCE[row.dtype]
         for variant in variants:
             error, relative = found[variant]

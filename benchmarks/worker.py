@@ -210,11 +210,15 @@ class Torch(Library):
         return y.detach().numpy().astype(np.float64)
 
 
-def errors(outputs, truth):
-    """The largest error over the standard deviation, and over the largest value or 1, of several pairs of arrays."""
+def errors(outputs, truth, but_for=0):
+    """The largest error over the standard deviation, and over the largest value or 1, of several pairs of arrays;
+    `but_for` is the share of an array's elements whose errors do not count, the largest but for NaN."""
     largest, relative = 0.0, 0.0
     for y, t in zip(outputs, truth, strict=True):
-        difference = np.max(np.abs(y - t), initial=0)
+        differences, left_out = np.abs(y - t).ravel(), int(but_for * t.size)
+        difference = differences.max(initial=0)
+        if left_out and not np.isnan(difference):
+            difference = np.partition(differences, -1 - left_out)[-1 - left_out]
         largest = max(largest, float(difference / ((np.std(t) if t.size > 1 else 0) or 1.0)), key=_badness)
         relative = max(relative, float(difference / max(1.0, np.max(np.abs(t), initial=0))), key=_badness)
     return largest, relative

@@ -60,6 +60,17 @@ def test_an_error_that_is_no_number_is_the_largest():
     assert error == pytest.approx(0.5) and relative == pytest.approx(0.25)
 
 
+def test_errors_leave_out_the_share_that_may_differ():
+    truth = np.random.default_rng(0).standard_normal(1000)
+    found = truth.copy()
+    found[[3, 500]] += 1
+    found[7] += 1e-3
+    assert worker.errors([found], [truth], 1e-3)[0] == pytest.approx(1 / truth.std())
+    assert worker.errors([found], [truth], 2e-3)[0] == pytest.approx(1e-3 / truth.std())
+    found[7] = np.nan
+    assert math.isnan(worker.errors([found], [truth], 2e-3)[0])
+
+
 # --- rows ---
 def test_labels_are_distinct():
     for rows in ROWS.values():
