@@ -263,7 +263,8 @@ def test_a_fractional_factor_of_integers_is_refused():
 
 
 # --- in one kernel, and in which precision ---
-@pytest.mark.parametrize("M, K, N", [(17, 700, 64), (50, 128, 384), (131, 77, 93), (200, 1100, 30), (1025, 16, 64)])
+@pytest.mark.parametrize("M, K, N", [(17, 700, 64), (50, 128, 384), (131, 77, 93), (200, 1100, 30), (1025, 16, 64),
+                                     (70, 90, 700)])
 @pytest.mark.parametrize("a_turned", [False, True])
 def test_products_by_tiles_are_exact_where_sums_are(M, K, N, a_turned, rng):
     check_product(M, K, N, a_turned, rng)
@@ -280,10 +281,12 @@ def check_product(M, K, N, a_turned, rng):
     bias = rng.integers(-8, 9, N).astype(np.float32)
     given = np.asfortranarray(a) if a_turned else a
     y = np.full((M, N), np.nan, np.float32)
-    assert not panels.WIDTH >= 16 or panels._fits(given, w.T, y)
-    for added in (None, bias):
-        panels._product(given, w.T, added, y)
-        np.testing.assert_array_equal(y, a @ w.T + (0 if added is None else added))
+    way = panels.way_of(given, w.T, y)
+    assert way or panels.WIDTH < 16
+    for taken in (way,) if way in (None, panels.LINES) else (panels.PANELS, panels.TURNED):
+        for added in (None, bias) if taken else ():
+            panels.product(taken, given, w.T, added, y)
+            np.testing.assert_array_equal(y, a @ w.T + (0 if added is None else added))
 
 
 def lying(array, turned):
@@ -351,9 +354,9 @@ def test_blas_has_its_threads_back_after_a_product(rng):
 def test_products_that_tiles_do_not_take(rng):
     def fits(M, K, N, dtype=np.float32, step=1, b_turned=True):
         a = np.empty((M * step, K), dtype)[::step]
-        return panels._fits(a, np.empty((K, N), dtype, "F" if b_turned else "C"), np.empty((M, N), dtype))
+        return panels.way_of(a, np.empty((K, N), dtype, "F" if b_turned else "C"), np.empty((M, N), dtype))
     assert not fits(128, 64, 96, np.float64) and not fits(128, 64, 96, step=2) and not fits(128, 64, 96, b_turned=False)
-    assert not fits(32, 32, 32) and not fits(4096, 8, 64) and not fits(4096, 64, 33) and not fits(64, 1024, 1024)
+    assert not fits(32, 32, 32) and not fits(4096, 8, 64) and not fits(4096, 64, 33) and not fits(2048, 1536, 1536)
     assert not fits(1, 512, 512) and not fits(8, 16, 16) and not fits(8, 512, 512, step=2)
 
 

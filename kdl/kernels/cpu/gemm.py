@@ -7,15 +7,15 @@ import numpy as np
 
 from kdl.kernels.cpu.blas import matmul, multiply
 from kdl.kernels.cpu.launch import jit, prange, widened
-from kdl.kernels.cpu.panels import _fits, _product
+from kdl.kernels.cpu.panels import product, way_of
 
 _SERIAL = 1 << 15  # elements below which waking threads takes longer than the loop
 
 
 @widened("y")
 def matmul_forward(a, b, y, tf32):
-    if y.ndim == 2 and _fits(a, b, y):
-        _product(a, b, None, y)
+    if y.ndim == 2 and (way := way_of(a, b, y)):
+        product(way, a, b, None, y)
     else:
         matmul(a, b, y)
 
@@ -24,8 +24,8 @@ def matmul_forward(a, b, y, tf32):
 def linear_forward(x, w, b, y, relu, tf32):
     w = w.T
     b = None if b is None else np.ascontiguousarray(b)
-    if _fits(x, w, y):
-        _product(x, w, b, y)
+    if way := way_of(x, w, y):
+        product(way, x, w, b, y)
         if relu:
             np.maximum(y, 0, out=y)
     else:

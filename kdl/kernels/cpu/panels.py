@@ -1,59 +1,77 @@
 """Products of middling size by the tiles of the convolutions, where BLAS is slower.
 
 BLAS spends a good part of such a product on copies, and takes no advantage of few rows. Here b is laid out in panels of
-as many columns as a tile has, and a is read where it lies; for few rows and a transposed b, as in a linear layer,
-nothing is laid out, for rows of a and of b' run side by side in memory. Measured on one thread of a Xeon (Emerald
-Rapids), against OpenBLAS: 128 x 512 by 512 x 512 transposed 1.12 times as fast, 256 x 256 by 256 x 256 1.08 times; on
-Zen 5, 8 x 4096 by 4096 x 4096 transposed 2.5 times.
+as many columns as a tile has, and a is read where it lies. In a linear layer b is a transposed matrix of weights, often
+larger than a: then y' = b' a' is what is computed, so that a is laid out and b read; and with few rows nothing is laid
+out, for rows of a and of b' run side by side in memory.
+
+Measured on one thread against OpenBLAS: on a Xeon (Emerald Rapids) 128 x 512 by 512 x 512 transposed 1.12 times as
+fast, 256 x 256 by 256 x 256 1.08 times; on Zen 5 8 x 4096 by 4096 x 4096 transposed 2.5 times; on Zen 4 64 x 2048 by
+2048 x 2048 transposed 1.6 times, 128 x 4096 by 4096 x 4096 1.4 times.
 """
+from functools import lru_cache
+
 import numba
 import numpy as np
 
 from kdl.kernels.cpu import threads
 from kdl.kernels.cpu.blas import SHARED, grid
 from kdl.kernels.cpu.launch import NOTHING, device_function, jit, prange
-from kdl.kernels.cpu.layouts import pack_panel
+from kdl.kernels.cpu.layouts import pack_panel, planes_to_pixels
 from kdl.kernels.cpu.scratch import aligned
 from kdl.kernels.cpu.simd import LANES
-from kdl.kernels.cpu.tiles import DOTS, ROWS, WIDEST, WIDTH, dots, panel_strip
+from kdl.kernels.cpu.tiles import DOTS, ROWS, WIDEST, WIDEST_ROWS, WIDTH, dots, panel_strip
 
 _FEW = 16  # rows up to which lines are multiplied by lines
 # Multiplications below which the call costs more than it saves: with few rows, otherwise, with b as it lies
 _LEAST_OF_FEW, _LEAST, _LEAST_AS_IT_LIES = 1 << 15, 1 << 19, 1 << 21
 _CHUNKS = 32      # of the columns, for threads to share
-_ROOM = 1 << 19   # numbers that panels may take: BLAS is faster where they do not stay in a cache
+_ROOM, _TURNED = 1 << 19, 1 << 21  # numbers that panels may take: of b as it lies, where BLAS is better, and turned
+_COPY = 24        # multiply-adds that take as long as laying a number out, or turning it over
 _BLOCK = 16 * ROWS, 512  # rows of a that meet all panels while a cache has them, and how many numbers of each
 
 
-def _fits(a, b, y):
-    """Whether `_product` is for these matrices: float32 in order, of a size at which BLAS is slower."""
-    M, N = y.shape
-    K = a.shape[1]
-    size = M * K * N
-    if (size < (_LEAST if M > _FEW else _LEAST_OF_FEW) or LANES < 8 or K < 16 or y.dtype != np.float32
-            or not (y.flags.c_contiguous and a.flags.forc and b.flags.forc)):
-        return False
+LINES, PANELS, TURNED = "lines by lines", "panels of b", "the product of the turned matrices, turned back"
+
+
+def way_of(a, b, y):
+    """How `product` multiplies these matrices, or None where BLAS does: it takes float32 in order, of certain sizes."""
+    if y.dtype != np.float32 or not (y.flags.c_contiguous and a.flags.forc and b.flags.forc):
+        return None
+    return _way(*a.shape, y.shape[1], not a.flags.c_contiguous, not b.flags.c_contiguous)
+
+
+@lru_cache(1024)
+def _way(M, K, N, a_turned, b_turned):
+    size, columns = M * K * N, _columns.py_func(N)  # of the last panel, not too many are for nothing
+    if size < (_LEAST if M > _FEW else _LEAST_OF_FEW) or LANES < 8 or K < 16:
+        return None
     if M <= _FEW:
-        return M > 1 and a.flags.c_contiguous and not b.flags.c_contiguous
-    waste = _columns.py_func(N) / N  # of the last panel, not too much is for nothing
-    if b.flags.c_contiguous:  # which BLAS copies as fast: this pays where many rows meet it
-        return (size >= _LEAST_AS_IT_LIES and K * N <= _ROOM and M >= 128 <= N and waste <= 1.1
-                and (a.flags.c_contiguous or M <= 512))  # columns farther apart share a set of the L1 cache
-    return K * N <= _ROOM and waste <= 1.2
+        return LINES if M > 1 and b_turned and not a_turned else None
+    if not b_turned:  # which BLAS copies as fast: this pays where many rows meet it
+        return PANELS if (size >= _LEAST_AS_IT_LIES and K * N <= _ROOM and M >= 128 <= N and 10 * columns <= 11 * N
+                          and (not a_turned or M <= 512)) else None  # columns farther apart share a set of the L1 cache
+    as_given = (-(-M // WIDEST_ROWS) * WIDEST_ROWS + _COPY) * K * N  # in multiply-adds of whole tiles
+    if M * K <= _TURNED and _columns.py_func(M) * K * N + _COPY * M * (K + N) < as_given:
+        return TURNED
+    return PANELS if K * N <= _TURNED and 5 * columns <= 6 * N else None
 
 
-def _product(a, b, bias, y):
-    """y = a b + bias, for matrices that fit; bias may be None."""
+def product(way, a, b, bias, y):
+    """y = a b + bias, for matrices that go this way; bias may be None."""
     bias = NOTHING[y.dtype] if bias is None else bias
-    if len(a) <= _FEW:
+    if way == LINES:
         _multiply_lines(b.T.reshape(-1), a.reshape(-1), bias, y)
+        return
+    if way == TURNED:
+        a, b = b.T, a.T
+    (M, K), N = a.shape, b.shape[1]
+    arguments = (a.ravel("K"), not a.flags.c_contiguous, b.ravel("K"), not b.flags.c_contiguous, bias, y.reshape(-1),
+                 M, N, K, way == TURNED)
+    if threads.none or M * K * N < SHARED:
+        _multiply.alone(*arguments, 1, 1)
     else:
-        arguments = (a.ravel("K"), not a.flags.c_contiguous, b.ravel("K"), not b.flags.c_contiguous, bias,
-                     y.reshape(-1), *y.shape, a.shape[1])
-        if threads.none or a.size * y.shape[1] < SHARED:
-            _multiply.alone(*arguments, 1, 1)
-        else:
-            _multiply(*arguments, *grid(*y.shape, numba.get_num_threads()))
+        _multiply(*arguments, *grid(M, N, numba.get_num_threads()))
 
 
 @jit(reassociate=True, serial_below=1 << 17)
@@ -83,19 +101,21 @@ def _multiply_lines(w, a, bias, y):
 
 
 @jit
-def _multiply(a, a_turned, b, b_turned, bias, y, M, N, depth, down, across):
-    """y[i, j] = bias[j] + the sum over k of a[i, k] b[k, j], in so many parts down and across."""
+def _multiply(a, a_turned, b, b_turned, bias, y, M, N, depth, y_turned, down, across):
+    """y[i, j] = bias[j] + the sum over k of a[i, k] b[k, j], in so many parts down and across; y[j, i] and bias[i] if
+    `y_turned`."""
     count = -(-N // WIDEST)
     zero = np.int64(0)  # a bare number would be a type of its own: one more copy
     panels = aligned(_columns(N) * depth, b)
+    pitch = _columns(N) if y_turned else N
     biases = np.zeros(count * WIDEST, np.float32)
-    for j in range(bias.size):  # a slice instead of the loop would take 1.5 s more to compile
+    for j in range(0 if y_turned else bias.size):  # a slice instead of the loop would take 1.5 s more to compile
         biases[j] = bias[j]
     row, step = (1, M) if a_turned else (depth, 1)
     starts = np.zeros(-(-M // ROWS) * ROWS, np.int64)
     places = np.zeros_like(starts)
     for i in range(M):
-        starts[i], places[i] = i * row, i * N
+        starts[i], places[i] = i * row, i * pitch
     nothing = np.zeros(1, np.int64)
     rows, numbers = _BLOCK
     for panel in prange(count):
@@ -106,14 +126,25 @@ def _multiply(a, a_turned, b, b_turned, bias, y, M, N, depth, down, across):
     tiles = -(-M // ROWS)
     for part in prange(down * across):
         top, bottom = tiles * (part // across) // down * ROWS, tiles * (part // across + 1) // down * ROWS
+        low, high = count * (part % across) // across, count * (part % across + 1) // across
+        made = aligned(rows * pitch if y_turned else 0, y)
         for begin in range(top, min(bottom, M), rows):
+            end = min(begin + rows, bottom, M)
             for k in range(0, depth, numbers):
-                for panel in range(count * (part % across) // across, count * (part % across + 1) // across):
+                for panel in range(low, high):
                     first = panel * WIDEST
                     width = _columns(min(WIDEST, N - first))
                     panel_strip(width, a, k * step, starts, nothing, step, panels, first * depth + k * width, nothing,
-                                1, min(numbers, depth - k), y, first, places, begin, min(begin + rows, bottom, M),
-                                N - first, biases, first, k > 0)
+                                1, min(numbers, depth - k), made if y_turned else y,
+                                first - (begin * pitch if y_turned else 0), places, begin, end, N - first, biases,
+                                first, k > 0)
+            if y_turned:
+                left, right = low * WIDEST, min(high * WIDEST, N)
+                planes_to_pixels(made, left, pitch, y, left * M + begin, end - begin, M, right - left)
+                if bias.size:
+                    for j in range(left, right):
+                        for i in range(begin, end):
+                            y[j * M + i] += bias[i]
 
 
 @device_function
