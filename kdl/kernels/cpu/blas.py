@@ -182,6 +182,10 @@ def multiply(a, b, bias, y, relu=False):
     M, N = y.shape
     K = a.shape[1]
     size = M * N * K
+    alone = size < _ALONE or (threads.none and one_thread.needless())
+    if alone and bias is None and not relu and K > 1:
+        np.matmul(a, b, out=y)
+        return
     if not (K > 1 and M > 1 and N > 1 and y.dtype in NOTHING
             and y.flags.c_contiguous and a.flags.forc and b.flags.forc):
         _one_after_another(a, b, y)
@@ -193,7 +197,7 @@ def multiply(a, b, bias, y, relu=False):
     bias = NOTHING[y.dtype] if bias is None else bias
     arguments = (gemm_of(y.dtype), a.ravel("K"), not a.flags.c_contiguous, b.ravel("K"), not b.flags.c_contiguous,
                  bias, y.reshape(-1), M, N, K, relu)
-    if size < _ALONE or (threads.none and one_thread.needless()):
+    if alone:
         _multiply.alone(*arguments, 1, 1)
         return
     with one_thread:

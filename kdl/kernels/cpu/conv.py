@@ -1,8 +1,9 @@
 """Convolution on the CPU, in two or three dimensions. The maths stands in kdl/ops/conv.py.
 
 In float32 a filter of 3 x 3 goes Winograd's way where it pays, and the others over rows of outputs or, with more
-channels and strides, over tiles of pixels; those of one tap are products of matrices. Volumes go over tiles of lines,
-and float64 over columns. Winograd's F(2 x 2) is as exact as sums of products, and F(4 x 4) as PyTorch's gradient of the
+channels and strides, over tiles of pixels; those of one tap are products of matrices. Where images are small, vectors
+hold channels instead (of depthwise filters) or images (where there are many). Volumes go over tiles of lines, and
+float64 over columns. Winograd's F(2 x 2) is as exact as sums of products, and F(4 x 4) as PyTorch's gradient of the
 filters; forward, and for the gradient of the input, F(4 x 4) waits until `tf32` says that speed goes before exactness.
 """
 from math import prod

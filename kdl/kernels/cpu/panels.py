@@ -36,7 +36,8 @@ LINES, PANELS, TURNED = "lines by lines", "panels of b", "the product of the tur
 
 def way_of(a, b, y):
     """How `product` multiplies these matrices, or None where BLAS does: it takes float32 in order, of certain sizes."""
-    if y.dtype != np.float32 or not (y.flags.c_contiguous and a.flags.forc and b.flags.forc):
+    if (y.size * a.shape[1] < _LEAST_OF_FEW or y.dtype != np.float32
+            or not (y.flags.c_contiguous and a.flags.forc and b.flags.forc)):
         return None
     return _way(*a.shape, y.shape[1], not a.flags.c_contiguous, not b.flags.c_contiguous)
 
@@ -44,7 +45,7 @@ def way_of(a, b, y):
 @lru_cache(1024)
 def _way(M, K, N, a_turned, b_turned):
     size, columns = M * K * N, _columns.py_func(N)  # of the last panel, not too many are for nothing
-    if size < (_LEAST if M > _FEW else _LEAST_OF_FEW) or LANES < 8 or K < 16:
+    if (size < _LEAST and M > _FEW) or LANES < 8 or K < 16:
         return None
     if M <= _FEW:
         return LINES if M > 1 and b_turned and not a_turned else None
