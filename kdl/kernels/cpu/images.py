@@ -85,6 +85,7 @@ def _sums(u, u_shape, w, size, starts, step, turned, b, v, v_size, rows, first, 
         height = bottom - top
         room, made = aligned(C * H * columns * LANES + WIDEST, u), aligned(K * height * Q * LANES, u)
         a_taps, b_taps = np.empty(R * S, np.int64), np.empty(R * S, np.int64)
+        places = rows * (height * Q * LANES)
         _turn(u, n, N, C, H, W, room, H, columns, 0, left)
         for p in range(top, bottom):
             low = max(0, -((p + first[0]) // dilation[0]))  # the taps whose row is one of u's
@@ -100,8 +101,7 @@ def _sums(u, u_shape, w, size, starts, step, turned, b, v, v_size, rows, first, 
                                          + j * dilation[1]) * LANES
                         count += 1
                 strip_of_planes(w, 0, starts, a_taps, step, room, 0, b_taps, H * columns * LANES, count, C, made,
-                                ((p - top) * Q + q) * LANES, rows * (height * Q * LANES), 0, K, here * LANES, b, 0,
-                                False)
+                                ((p - top) * Q + q) * LANES, places, 0, K, here * LANES, b, 0, False)
         for k in range(K if bands > 1 else 1):  # all filters' outputs at once, where they lie side by side
             count = height * Q * (1 if bands > 1 else K)
             planes_to_pixels(made, k * height * Q * LANES, LANES, v, ((n * K + k) * P + top) * Q, count, K * P * Q,
@@ -127,6 +127,7 @@ def _turn(u, n, N, C, H, W, room, rows, columns, top, left):
 
 # --- the gradient of the filters ---
 def backward_w(x, gy, gw, padding, dilation):
+    """gw = the gradient of the filters, for dense arrays in any layout."""
     target = np.empty(gw.shape, gw.dtype) if is_pixels(gw) else gw
     sizes = [max(n + p, m + (r - 1) * apart) for n, p, m, r, apart in
              zip(x.shape[2:], padding, gy.shape[2:], gw.shape[2:], dilation, strict=True)]

@@ -21,7 +21,7 @@ __all__ = ["NOTHING", "device_function", "elementwise", "jit", "prange", "widene
 # error_model='numpy' because a division that may raise cannot be vectorised.
 _SAFE = {"contract", "nsz", "arcp"}
 _SERIAL = 1 << 16  # elements of an elementwise loop below which waking threads takes longer than the loop
-_OPTIONS = {"error_model": "numpy", "nogil": True, "cache": True, "no_cfunc_wrapper": True}
+_OPTIONS = {"error_model": "numpy", "nogil": True, "cache": True, "no_cfunc_wrapper": True}  # C calls none
 NOTHING = {np.dtype(T): np.empty(0, T) for T in (np.float32, np.float64)}  # in place of arrays that are not there
 dispatchers = []  # all that there are, for who counts what was compiled (kdl/warmup.py)
 

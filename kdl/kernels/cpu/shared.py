@@ -1,8 +1,9 @@
 """What `prange` in a kernel becomes: a loop that the threads of Numba's pool share.
 
-Numba compiles such a loop four times, and a kernel for the calling thread alone would be one more. Here the body
-becomes a function of its own, compiled once, into its kernel; whether threads run it is said at each call. The first
-step of LeNet-5 on two threads of a Zen 4, with nothing on disk, took 31 to 35 s before, and takes 16.
+Numba compiles such a loop as a function, behind a wrapper and in the kernel, and once more where a kernel is for the
+calling thread alone. Here the body becomes a function of its own, compiled once, into its kernel; whether threads run
+it is said at each call. The first step of LeNet-5 on two threads of a Zen 4, with nothing on disk, took 31 to 35 s
+before, and takes 16.
 
     @jit                                    def scale_0(begin, end, factor, x):
     def scale(x, factor):                       for i in range(begin, end):

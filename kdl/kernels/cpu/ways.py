@@ -3,6 +3,7 @@
 The costs that the ways give are multiply-adds, or what takes as long; they were measured on one thread with AVX-512.
 """
 from functools import lru_cache
+from math import inf
 
 from kdl.kernels.cpu import depthwise, images, lines, pixel_filters, pixels, pointwise, rows, winograd
 from kdl.kernels.cpu.cells import backward_pieces, forward_piece
@@ -37,13 +38,11 @@ def of_sums(u, w, v, dtype, v_is_pixels, stride, padding, dilation, groups, exac
     pieces = backward_pieces(*of_axes) if backward else [forward_piece(*of_axes)]
     lanes, depth = (w[1], w[0] // groups) if backward else (w[0] // groups, w[1])
     by_pixels, has_rows = pixels.cost(lanes, depth, pieces), rows.fits(w, stride, dilation, backward)
-    if not v_is_pixels and images.fits(u, v, stride, groups):
-        others = min(by_pixels, rows.cost(lanes, depth, w[2], pieces) if has_rows else by_pixels)
-        if 8 * images.cost(u, w, v, padding, dilation, backward) < 7 * others:
-            return IMAGES
-    if has_rows and (few or (
-            not v_is_pixels and (not backward or max(stride) == 1)
-            and rows.cost(lanes, depth, w[2], pieces) < by_pixels)):
+    by_rows = rows.cost(lanes, depth, w[2], pieces) if has_rows else inf
+    if (not v_is_pixels and images.fits(u, v, stride, groups)
+            and 8 * images.cost(u, w, v, padding, dilation, backward) < 7 * min(by_pixels, by_rows)):
+        return IMAGES
+    if has_rows and (few or (not v_is_pixels and (not backward or max(stride) == 1) and by_rows < by_pixels)):
         return ROWS
     if lines.fits(w[2:], lanes):
         return COLUMNS if 4 * lines.cost(lanes, depth, pieces) < 3 * by_pixels else DIRECT
