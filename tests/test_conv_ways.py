@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import kdl
 from kdl import kernels
-from kdl.kernels.cpu import depthwise, images, rows, ways, winograd
+from kdl.kernels.cpu import depthwise, images, rows, sliding, ways, winograd
 from kdl.kernels.cpu.simd import LANES
 from kdl.kernels.cpu.tiles import WIDTH
 
@@ -124,28 +124,42 @@ def test_many_small_images(geometry, last, bias):
         assert max(errors(*geometry, last, bias)) < 1e-4
 
 
-# --- rows of outputs ---
+# --- rows of outputs, sliding where filters are depthwise ---
 @settings(max_examples=60, deadline=None)
 @given(few_channels(), st.booleans(), st.booleans())
 def test_few_channels_in_both_layouts(geometry, last, bias):
     assert max(errors(*geometry, last, bias)) < 1e-4
 
 
+@settings(max_examples=60, deadline=None)
+@given(few_channels(), st.integers(1, 200))
+def test_blocks_of_sliding_rows(geometry, floats):
+    """However few rows of an image make up a block."""
+    x, w, *rest, _ = geometry
+    with patch.object(sliding, "_BLOCK", floats):
+        assert max(errors((x[0], w[0], *x[2:]), (w[0], 1, *w[2:]), *rest, w[0])) < 1e-4
+
+
 def test_rows_of_outputs_meet_their_taps_alone():
     x, gy, gw = [np.ones(shape, np.float32) for shape in ((2, 4, 6, 18), (2, 4, 2, 8), (4, 1, 3, 3))]
     x[:, :, -1] = x[:, :, :, -1] = np.nan  # which no window of stride 2 reaches
     y = np.empty_like(gy)
-    rows.correlate(x, np.ones_like(gw), None, y, (2, 2), (0, 0), (1, 1), 4)
+    rows.correlate(x, np.ones_like(gw), None, y, (2, 2), (0, 0), (1, 1), 4, backward=False)
     rows.backward_w(x, gy, gw, (2, 2), (0, 0), (1, 1), 4)
     assert (y == 9).all() and (gw == 32).all()
 
 
+@pytest.mark.parametrize("slide", [False, True])
 @pytest.mark.parametrize("shape", [(2, 3, 7, 7), (1, 2, 14, 14), (1, 2, 9, 2 * LANES + 1)], ids=str)
-def test_rows_of_outputs_write_their_arrays_alone(shape):
+def test_rows_of_outputs_write_their_arrays_alone(shape, slide):
     size, gy = np.prod(shape), np.ones((*shape[:2], *[(n + 1) // 2 for n in shape[2:]]), np.float32)
     memory = np.full(size + 4 * LANES, np.nan, np.float32)
     gx = memory[2 * LANES:2 * LANES + size].reshape(shape)
-    rows.backward_x(gy, np.ones((shape[1], 1, 3, 3), np.float32), gx, (2, 2), (1, 1), (1, 1), shape[1])
+    w, geometry = np.ones((shape[1], 1, 3, 3), np.float32), ((2, 2), (1, 1), (1, 1))
+    if slide:
+        sliding.correlate(gy, w, None, gx, *geometry, backward=True)
+    else:
+        rows.correlate(gy, w, None, gx, *geometry, shape[1], backward=True)
     met = np.array([1 + (i % 2 and i + 1 < max(shape)) for i in range(max(shape))])  # an odd place lies in two windows
     down, right = [np.where(np.arange(n) == n - 1, 1, met[:n]) for n in shape[2:]]
     assert np.isnan(memory[:2 * LANES]).all() and np.isnan(memory[2 * LANES + size:]).all()
@@ -206,8 +220,9 @@ def test_each_convolution_goes_its_way():
     assert "Winograd" not in ways((1, 512, 4, 4), (512, 512, 3, 3))  # more filters than tiles to use them on
     assert ways((2, 64, 16, 16), (64, 32, 3, 3), groups=2).count("direct") == 3
     assert ways((2, 1, 16, 16), (6, 1, 5, 5)).count("rows of outputs") == 3
-    assert ways((2, 24, 16, 16), (24, 1, 3, 3), groups=24).count("rows of outputs") == 3
-    assert ways((2, 24, 16, 32), (24, 1, 3, 3), stride=2, groups=24).count("rows of outputs") == 3
+    for text in (ways((2, 24, 16, 16), (24, 1, 3, 3), groups=24),
+                 ways((2, 24, 16, 32), (24, 1, 3, 3), stride=2, groups=24)):
+        assert text.count("rows sliding past sums") == 2 and text.count("rows of outputs") == 1
     assert ways((2, 24, 2, 2), (24, 1, 3, 3), groups=24).count("channels in lanes") == 3
     text = ways((2, 6, 14, 14), (16, 6, 5, 5), padding=0)
     assert text.count("rows of outputs") == 1 and text.count("direct") == 2

@@ -10,7 +10,7 @@ from math import prod
 
 import numpy as np
 
-from kdl.kernels.cpu import columns, depthwise, images, pixel_filters, pixels, pointwise, rows, ways, winograd
+from kdl.kernels.cpu import columns, depthwise, images, pixel_filters, pixels, pointwise, rows, sliding, ways, winograd
 from kdl.kernels.cpu.explain import tell
 from kdl.kernels.cpu.gemm import linear_backward_b
 from kdl.kernels.cpu.launch import jit, prange, widened
@@ -31,10 +31,12 @@ def conv2d_forward(x, w, b, y, stride, padding, dilation, groups, tf32):
         pointwise.multiply(x, w, b, y, groups, backward=False)
     elif way == ways.DEPTHWISE:
         depthwise.correlate(x, w, b, y, ways.axes(x.shape, w.shape, y.shape, stride, padding, dilation), backward=False)
+    elif way == ways.SLIDING:
+        sliding.correlate(x, w, b, y, stride, padding, dilation, backward=False)
     elif way == ways.IMAGES:
         images.correlate(x, w, b, y, padding, dilation, backward=False)
     elif way == ways.ROWS:
-        rows.correlate(x, w, b, y, *geometry)
+        rows.correlate(x, w, b, y, *geometry, backward=False)
     elif way == ways.COLUMNS:
         columns.forward(x, w, b, y, *geometry)
     elif way == ways.DIRECT:
@@ -60,10 +62,12 @@ def conv2d_backward_x(gy, w, gx, stride, padding, dilation, groups, tf32):
     elif way == ways.DEPTHWISE:
         axes = ways.axes(gx.shape, w.shape, gy.shape, stride, padding, dilation)
         depthwise.correlate(gy, w, None, gx, axes, backward=True)
+    elif way == ways.SLIDING:
+        sliding.correlate(gy, w, None, gx, stride, padding, dilation, backward=True)
     elif way == ways.IMAGES:
         images.correlate(gy, w, None, gx, padding, dilation, backward=True)
     elif way == ways.ROWS:
-        rows.backward_x(gy, w, gx, *geometry)
+        rows.correlate(gy, w, None, gx, *geometry, backward=True)
     elif way == ways.COLUMNS:
         columns.backward_x(gy, w, gx, *geometry)
     elif way == ways.DIRECT:

@@ -1,17 +1,16 @@
-"""Convolution in float32 with few channels per group, depthwise above all: a vector is neighbouring outputs of a row.
+"""Convolution in float32 with few channels per group: a vector is neighbouring outputs of a row.
 
 v[k, p, q] = b[k] + the sum over c, r, s of w[k, c, r, s] u[c, p stride - padding + r dilation, likewise from q and s].
 A tile is some filters by some rows of outputs by one vector. Each row that it meets is loaded once per s, straight from
 the image and with 0 in lanes outside, and serves all outputs that need it. The gradient of the filters has tiles of the
 same kind, with a vector of sums per tap; these stay in registers from the first image to the last.
 
-Filters of one size and stride have a kernel of their own, in which the taps are unrolled.
+Filters of one size and stride have a kernel of their own, in which the taps are unrolled (taps.py).
 """
 from functools import cache
 from math import prod
 
 import numpy as np
-from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
@@ -19,6 +18,7 @@ from kdl.kernels.cpu import simd
 from kdl.kernels.cpu.launch import jit, prange
 from kdl.kernels.cpu.layouts import as_planes, from_planes, is_pixels
 from kdl.kernels.cpu.simd import LANES, index
+from kdl.kernels.cpu.taps import AHEAD, Taps, arguments, axes_of, lengths, zipped
 
 # By filters of a tile, its rows of outputs: as many sums at least as multiply-adds are under way
 _TILES = {4: 3, 3: 4, 2: 5, 1: 7} if simd.REGISTERS == 32 else {1: 7}
@@ -27,137 +27,15 @@ _PRODUCT_ROWS = 4  # beside the sums of 25 taps
 _MOST = 49  # taps, unrolled
 _SUMS = 25  # taps that the gradient of the filters has sums for at a time
 _BEGIN = 18  # multiply-adds that take as long as the rest of an output
-_AHEAD = 1024  # floats: a tile walks along several rows at once, which is more than the machine foresees
 
 
-# --- tiles, inside an intrinsic ---
-def _inside(builder, at, end):
-    """The mask of lanes with 0 <= at + lane < end."""
-    at, end = [simd.emit_broadcast(builder, builder.trunc(number, simd.NUMBER)) for number in (at, end)]
-    return builder.icmp_unsigned("<", builder.add(at, ir.Constant(at.type, list(range(LANES)))), end)
-
-
-class _Axis:
-    """One axis of the filters, of so many taps: what an output meets, by steps of the loops over outputs.
-
-    A step gives `outputs` outputs and goes `step` places further in the input. A row (output, tap, place) of `met` says
-    which of them a tap leads to from a place: in the convolution, tap t from place t to the only one. With `turned`,
-    which is the padding's remainder by the stride plus 1, it is the gradient of the input: output a of step j meets gy
-    at j + (a + padding - tap) / stride where that is whole, and place 0 is the lowest of these, `low` from j +
-    padding // stride.
-    """
-
-    def __init__(self, taps, stride, turned):
-        if turned:
-            self.step, self.outputs = 1, stride
-            met = [(a, t, *divmod(a + turned - 1 - t, stride)) for a in range(stride) for t in range(taps)]
-            met = [(a, t, place) for a, t, place, rest in met if rest == 0]
-        else:
-            self.step, self.outputs, met = stride, 1, [(0, t, t) for t in range(taps)]
-        self.low = min(place for _, _, place in met)
-        self.met = [(a, t, place - self.low) for a, t, place in met]
-        self.places = max(place for _, _, place in self.met) + 1
-
-    def leading(self, place):
-        return [(a, t) for a, t, from_place in self.met if from_place == place]
-
-
-@cache
-def _lowest(taps, stride, turned):
-    return _Axis(taps, stride, turned).low
-
-
-class _Taps:
-    """What the taps of two axes meet: of a plane of height and width, of which the first step's first place is
-    (top, left)."""
-
-    def __init__(self, builder, given):
-        self.builder, self.given = builder, given
-        self.axes = self.down, self.along = [_Axis(*map(len, given[name])) for name in ("R", "S")]
-        self.across = [builder.mul(given["across"], index(s)) for s in range(self.along.places)]
-        self.steps = [self._steps(given["rows"], self.down), self._steps(given["outputs"], self.along)]
-        last = builder.mul(builder.sub(self.steps[1], index(1)), index(self.along.step))
-        last = builder.add(given["left"], last)
-        self.ends = [self._least(given["width"], builder.add(builder.add(last, offset), index(1)))
-                     for offset in self.across]
-
-    def _steps(self, outputs, axis):
-        rounded = self.builder.add(outputs, index(axis.outputs - 1))
-        return self.builder.sdiv(rounded, index(axis.outputs))
-
-    def _least(self, a, b):
-        builder = self.builder
-        least = builder.select(builder.icmp_signed("<", a, b), a, b)
-        return builder.select(builder.icmp_signed("<", least, index(0)), index(0), least)
-
-    def columns(self, q):
-        """For each place along a row, where the vectors for steps q, q + 1, ... begin, and masks of what they need."""
-        builder, columns, step = self.builder, [], self.along.step
-        begin = builder.add(self.given["left"], builder.mul(q, index(step)))
-        for offset, end in zip(self.across, self.ends, strict=True):
-            places = [builder.add(builder.add(begin, offset), index(part * LANES)) for part in range(step)]
-            columns.append([(at, _inside(builder, at, end)) for at in places])
-        return columns
-
-    def meet(self, plane, p, rows, columns):
-        """Yield (vector, [(i, a, b, r, s), ...]): what steps p + i, i < rows, need for output (a, b) at tap (r, s)."""
-        builder, given, begins, step = self.builder, self.given, [], self.down.step
-        for j in range((rows - 1) * step + self.down.places):
-            served = [(i, a, r) for i in range(rows) for a, r in self.down.leading(j - i * step)]
-            row = builder.add(builder.mul(p, index(step)), index(j))
-            row = builder.add(given["top"], builder.mul(row, given["down"]))
-            inside = builder.icmp_unsigned("<", row, given["height"])
-            begins.append((builder.select(inside, self._row(plane, row), given["zeros"]), served))
-        for place, parts in enumerate(columns):
-            for begin, served in begins:
-                if served:
-                    vectors = [simd.emit_load_masked(builder, builder.gep(begin, [at]), mask) for at, mask in parts]
-                    if len(vectors) == 2:
-                        vectors = [simd.emit_shuffle(builder, *vectors, list(range(0, 2 * LANES, 2)))]
-                    yield vectors[0], [(i, a, b, r, s) for i, a, r in served for b, s in self.along.leading(place)]
-            # no load goes beyond this: the compiler would begin with all of them, and have them wait on the stack
-            builder.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], True)
-
-    def outputs(self, plane, p, q, rows):
-        """Yield (i, a, row, [(address, mask of what lies inside), ...]) of the rows of a tile of outputs."""
-        builder, along = self.builder, self.along.outputs
-        begin, masks = builder.mul(q, index(along)), []
-        for part in range(along):
-            masks.append(_inside(builder, builder.add(begin, index(part * LANES)), self.given["outputs"]))
-        for i in range(rows):
-            for a in range(self.down.outputs):
-                row = builder.add(builder.mul(builder.add(p, index(i)), index(self.down.outputs)), index(a))
-                line = builder.gep(plane, [builder.add(builder.mul(row, self.given["pitch"]), begin)])
-                yield i, a, row, [(builder.gep(line, [index(part * LANES)]), mask) for part, mask in enumerate(masks)]
-
-    def foresee(self, plane, row, q):
-        """Ask for what a row of steps will need soon."""
-        builder, (down, right) = self.builder, [index(axis.step) for axis in self.axes]
-        address = builder.gep(self._row(plane, builder.mul(row, down)), [builder.mul(q, right)])
-        for part in range(self.along.step):
-            simd.emit_prefetch(builder, builder.gep(address, [index(_AHEAD + part * LANES)]))
-
-    def _row(self, plane, row):
-        return self.builder.gep(plane, [self.builder.mul(row, self.given["width"])])
-
-
-def _given(context, builder, signature, args, names):
-    """The arguments by name: types of tuples, addresses of what there is a <name>_at for, and numbers."""
-    given, kinds = [dict(zip(names, values, strict=True)) for values in (args, signature.args)]
-    for name in names:
-        if isinstance(kinds[name], types.BaseTuple):
-            given[name] = kinds[name]
-        elif f"{name}_at" in given:
-            given[name] = simd.emit_address(context, builder, kinds[name], given[name], given[f"{name}_at"])
-    return given
-
-
+# --- tiles ---
 @intrinsic
 def _sums(typing, F, T, R, S, u, u_at, channels, height, width, top, left, down, across, w, w_at, w_far, w_next, b,
           b_at, v, v_at, v_far, pitch, rows, outputs, zeros, zeros_at):
     """v[f, p pitch + q] = b[f] + the sum over c, r, s of w[f, c, r, s] u[c, what tap (r, s) meets of output (p, q)].
 
-    F filters and T steps of a tile are the lengths of tuples, and so are what R and S hold: see _Axis. Step (i, j)
+    F filters and T steps of a tile are the lengths of tuples, and so are what R and S hold: see Axis. Step (i, j)
     begins at u[c, top + i step down, left + j step]; filters lie w_far apart in w, their channels w_next.
     """
     names = ("F", "T", "R", "S", "u", "u_at", "channels", "height", "width", "top", "left", "down", "across", "w",
@@ -165,8 +43,8 @@ def _sums(typing, F, T, R, S, u, u_at, channels, height, width, top, left, down,
              "zeros_at")
 
     def generate(context, builder, signature, args):
-        given = _given(context, builder, signature, args, names)
-        taps = _Taps(builder, given)
+        given = arguments(context, builder, signature, args, names)
+        taps = Taps(builder, given)
         filters, steps = range(len(F)), len(T)
         A, B = [axis.outputs for axis in taps.axes]
         biases = [simd.emit_broadcast(builder, builder.load(builder.gep(given["b"], [index(f)]))) for f in filters]
@@ -201,10 +79,10 @@ def _sums(typing, F, T, R, S, u, u_at, channels, height, width, top, left, down,
                     for i, a, row, targets in taps.outputs(out, p, q, steps):
                         at = ((f * steps + i) * A + a) * B
                         with builder.if_then(builder.icmp_signed("<", row, given["rows"]), likely=True):
-                            for vector, (target, mask) in zip(_zipped(builder, sums[at:at + B]), targets, strict=True):
+                            for vector, (target, mask) in zip(zipped(builder, sums[at:at + B]), targets, strict=True):
                                 simd.emit_store_masked(builder, vector, target, mask)
                         for target, _ in targets:
-                            simd.emit_prefetch(builder, builder.gep(target, [index(_AHEAD)]), write=True)
+                            simd.emit_prefetch(builder, builder.gep(target, [index(AHEAD)]), write=True)
                         if f == a == 0:
                             taps.foresee(given["u"], builder.add(p, index(i)), q)
                 return []
@@ -214,14 +92,6 @@ def _sums(typing, F, T, R, S, u, u_at, channels, height, width, top, left, down,
 
     n = types.intp
     return types.void(F, T, R, S, u, n, n, n, n, n, n, n, n, w, n, n, n, b, n, v, n, n, n, n, n, zeros, n), generate
-
-
-def _zipped(builder, vectors):
-    """One or two vectors as what lies in memory where their lanes take turns."""
-    if len(vectors) == 1:
-        return vectors
-    lanes = [lane // 2 + lane % 2 * LANES for lane in range(2 * LANES)]
-    return [simd.emit_shuffle(builder, *vectors, half) for half in (lanes[:LANES], lanes[LANES:])]
 
 
 @intrinsic
@@ -235,8 +105,8 @@ def _products(typing, R, S, u, u_at, u_far, height, width, top, left, down, acro
              "pitch", "rows", "outputs", "images", "sums", "sums_at", "zeros", "zeros_at")
 
     def generate(context, builder, signature, args):
-        given = _given(context, builder, signature, args, names)
-        taps = _Taps(builder, given)
+        given = arguments(context, builder, signature, args, names)
+        taps = Taps(builder, given)
         width = len(S[0])
         places = [builder.gep(given["sums"], [index(t * LANES)]) for t in range(len(R[0]) * width)]
 
@@ -249,7 +119,7 @@ def _products(typing, R, S, u, u_at, u_far, height, width, top, left, down, acro
                     sums, vectors = list(sums), []
                     for _, _, row, [(source, mask)] in taps.outputs(gradient, p, q, rows):
                         vectors.append(simd.emit_load_masked(builder, source, mask))
-                        simd.emit_prefetch(builder, builder.gep(source, [index(_AHEAD)]))
+                        simd.emit_prefetch(builder, builder.gep(source, [index(AHEAD)]))
                         taps.foresee(plane, row, q)
                     for vector, served in taps.meet(plane, p, rows, taps.columns(q)):
                         for i, _, _, r, s in served:
@@ -345,29 +215,17 @@ def cost(filters, channels, height, pieces):
     return filters * total * (3 if count == 1 else 2) // 2
 
 
-def correlate(u, w, b, v, stride, padding, dilation, groups):
-    """v = b + the convolution of u, for dense arrays in any layout."""
-    taps = prod(w.shape[2:])
-    axes = [(n, step, 0) for n, step in zip(w.shape[2:], stride, strict=True)]
-    _run(u, w, b, v, axes, stride[0], [-p for p in padding], dilation, (w.shape[1] * taps, taps), groups)
-
-
-def backward_x(gy, w, gx, stride, padding, dilation, groups):
-    taps = prod(w.shape[2:])
-    axes = [(n, step, p % step + 1) for n, step, p in zip(w.shape[2:], stride, padding, strict=True)]
-    begin = [p // step + _lowest(*axis) * apart
-             for p, step, apart, axis in zip(padding, stride, dilation, axes, strict=True)]
-    _run(gy, w, None, gx, axes, 1, begin, dilation, (taps, w.shape[1] * taps), groups)
-
-
-def _run(u, w, b, v, axes, step, begin, dilation, apart, groups):
-    """v = b + the sums; `apart` is how far filters lie from each other in w, seen from v, and their channels."""
+def correlate(u, w, b, v, stride, padding, dilation, groups, backward):
+    """v = b + the convolution of u, or with `backward` v = gx of u = gy, for dense arrays in any layout."""
+    numbers, axes, begin = axes_of(w.shape[2:], stride, padding, dilation, backward)
+    channels, taps = w.shape[1], prod(w.shape[2:])
+    apart = (taps, channels * taps) if backward else (channels * taps, taps)  # filters seen from v, their channels
     target = np.empty(v.shape, v.dtype) if is_pixels(v) else v
     b = np.zeros(v.shape[1], w.dtype) if b is None else b
-    tile = _tile(v.shape[1] // groups, w.shape[2], prod([stride for _, stride, turned in axes if turned]))
-    _correlate(as_planes(u).reshape(-1), u.shape, _lengths(*tile), _lengths(*axes[0]), _lengths(*axes[1]),
-               (step, begin[0], dilation[0]), begin[1], dilation[1], as_planes(w).reshape(-1), *apart, b,
-               target.reshape(-1), v.shape, groups, np.zeros(u.shape[3], u.dtype))
+    tile = _tile(v.shape[1] // groups, w.shape[2], prod(axis.outputs for axis in axes))
+    _correlate(as_planes(u).reshape(-1), u.shape, lengths(*tile), *[lengths(*axis) for axis in numbers],
+               (1 if backward else stride[0], begin[0], dilation[0]), begin[1], dilation[1], as_planes(w).reshape(-1),
+               *apart, b, target.reshape(-1), v.shape, groups, np.zeros(u.shape[3], u.dtype))
     if target is not v:
         from_planes(target, v)
 
@@ -376,13 +234,8 @@ def backward_w(x, gy, gw, stride, padding, dilation, groups):
     R, S = gw.shape[2:]
     target = np.empty(gw.shape, gw.dtype) if is_pixels(gw) else gw
     axes = (R if R * S <= _SUMS else 1, stride[0], 0), (S, stride[1], 0)
-    _gradient(as_planes(x).reshape(-1), x.shape, _lengths(*axes[0]), _lengths(*axes[1]),
+    _gradient(as_planes(x).reshape(-1), x.shape, lengths(*axes[0]), lengths(*axes[1]),
               as_planes(gy).reshape(-1), gy.shape, target.reshape(-1), R, groups, padding, dilation,
               np.zeros(x.shape[3], x.dtype))
     if target is not gw:
         from_planes(target, gw)
-
-
-def _lengths(*lengths):
-    """Tuples of these lengths: so the compiler knows them."""
-    return tuple([(0,) * length for length in lengths])

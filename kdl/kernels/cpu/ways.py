@@ -5,13 +5,14 @@ The costs that the ways give are multiply-adds, or what takes as long; they were
 from functools import lru_cache
 from math import inf
 
-from kdl.kernels.cpu import depthwise, images, lines, pixel_filters, pixels, pointwise, rows, winograd
+from kdl.kernels.cpu import depthwise, images, lines, pixel_filters, pixels, pointwise, rows, sliding, winograd
 from kdl.kernels.cpu.cells import backward_pieces, forward_piece
 
 POINTWISE = "one tap, products of matrices"
 WINOGRAD = {side: f"Winograd, {side} x {side} outputs at a time" for side in (2, 4)}
 SIDES = {way: side for side, way in WINOGRAD.items()}
 DEPTHWISE = "channels in lanes"
+SLIDING = "rows sliding past sums"
 IMAGES = "images in lanes"
 ROWS = "rows of outputs"
 COLUMNS = "lines of outputs, or columns and BLAS"
@@ -31,6 +32,8 @@ def of_sums(u, w, v, dtype, v_is_pixels, stride, padding, dilation, groups, exac
         return COLUMNS
     if depthwise.fits(w, v, groups, v_is_pixels):
         return DEPTHWISE
+    if sliding.fits(w, stride, padding, dilation, groups, backward):
+        return SLIDING
     if side := winograd.outputs_side(v[2:], w, u[0], stride, padding, dilation, groups, exact):
         return WINOGRAD[side]
     few = w[0] // groups * w[1] <= _FEW
