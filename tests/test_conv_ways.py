@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import kdl
 from kdl import kernels
 from kdl.kernels.cpu import depthwise, images, rows, sliding, ways, winograd
-from kdl.kernels.cpu.simd import LANES
+from kdl.kernels.cpu.simd import LANES, REGISTERS
 from kdl.kernels.cpu.tiles import WIDTH
 
 cpu, reference = kernels.get("cpu"), kernels.get("reference")
@@ -157,6 +157,8 @@ def test_rows_of_outputs_write_their_arrays_alone(shape, slide):
     gx = memory[2 * LANES:2 * LANES + size].reshape(shape)
     w, geometry = np.ones((shape[1], 1, 3, 3), np.float32), ((2, 2), (1, 1), (1, 1))
     if slide:
+        if not sliding.fits(w.shape, *geometry, shape[1], backward=True):
+            pytest.skip("the machine has too few registers for these sums")
         sliding.correlate(gy, w, None, gx, *geometry, backward=True)
     else:
         rows.correlate(gy, w, None, gx, *geometry, shape[1], backward=True)
@@ -222,7 +224,8 @@ def test_each_convolution_goes_its_way():
     assert ways((2, 1, 16, 16), (6, 1, 5, 5)).count("rows of outputs") == 3
     for text in (ways((2, 24, 16, 16), (24, 1, 3, 3), groups=24),
                  ways((2, 24, 16, 32), (24, 1, 3, 3), stride=2, groups=24)):
-        assert text.count("rows sliding past sums") == 2 and text.count("rows of outputs") == 1
+        slides = 2 if REGISTERS == 32 else 0  # weights and sums take 20 registers, or more
+        assert text.count("rows sliding past sums") == slides and text.count("rows of outputs") == 3 - slides
     assert ways((2, 24, 2, 2), (24, 1, 3, 3), groups=24).count("channels in lanes") == 3
     text = ways((2, 6, 14, 14), (16, 6, 5, 5), padding=0)
     assert text.count("rows of outputs") == 1 and text.count("direct") == 2
