@@ -80,7 +80,7 @@ def then_relu(lib, row, dtype, to_tensor):
 def flipped(row, which):
     """The share of a pass's elements that may be another number altogether: behind a ReLU, where rounding decides
     whether its input is above 0."""
-    return 1e-6 if row.program == "then_relu" and which == "backward" else 0
+    return 1e-5 if row.program == "then_relu" and which == "backward" else 0
 
 
 def products(xp, row, dtype, to_array):

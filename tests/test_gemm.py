@@ -286,6 +286,8 @@ def check_product(M, K, N, a_turned, rng):
         for added in (None, bias):
             panels.product(taken, given, w.T, added, y)
             np.testing.assert_array_equal(y, a @ w.T + (0 if added is None else added))
+    panels.product(panels.AS_IT_LIES, given, np.ascontiguousarray(w.T), None, y)
+    np.testing.assert_array_equal(y, a @ w.T)
 
 
 def lying(array, turned):

@@ -1,13 +1,14 @@
 """Products of middling size by the tiles of the convolutions, where BLAS is slower.
 
-BLAS spends a good part of such a product on copies, and takes no advantage of few rows. Here b is laid out in panels of
-as many columns as a tile has, and a is read where it lies. In a linear layer b is a transposed matrix of weights, often
-larger than a: then y' = b' a' is what is computed, so that a is laid out and b read; and with few rows nothing is laid
-out, for rows of a and of b' run side by side in memory.
+BLAS spends a good part of such a product on copies, and takes no advantage of few rows. Here a and b are read where
+they lie, and only columns that fill no tile are laid out. In a linear layer b is a transposed matrix of weights: it is
+laid out in panels of as many columns as a tile has. Where it is larger than a, y' = b' a' is what is computed, so that
+a is laid out and b read; and with few rows nothing is laid out, for rows of a and of b' run side by side in memory.
 
 Measured on one thread against OpenBLAS: on a Xeon (Emerald Rapids) 128 x 512 by 512 x 512 transposed 1.12 times as
-fast, 256 x 256 by 256 x 256 1.08 times; on Zen 5 8 x 4096 by 4096 x 4096 transposed 2.5 times; on Zen 4 64 x 2048 by
-2048 x 2048 transposed 1.6 times, 128 x 4096 by 4096 x 4096 1.4 times.
+fast, 256 x 256 by 256 x 256 1.08 times; on Zen 5 8 x 4096 by 4096 x 4096 transposed 2.5 times, as it lies 1.9, 32 x 512
+by 512 x 512 1.5, 128 x 512 by 512 x 512 1.15; on Zen 4 64 x 2048 by 2048 x 2048 transposed 1.6 times, 128 x 4096 by
+4096 x 4096 1.4 times.
 """
 from functools import lru_cache
 
@@ -20,18 +21,19 @@ from kdl.kernels.cpu.launch import NOTHING, device_function, jit, prange
 from kdl.kernels.cpu.layouts import pack_panel, planes_to_pixels
 from kdl.kernels.cpu.scratch import aligned
 from kdl.kernels.cpu.simd import LANES
-from kdl.kernels.cpu.tiles import DOTS, ROWS, WIDEST, WIDEST_ROWS, WIDTH, dots, panel_strip
+from kdl.kernels.cpu.tiles import DOTS, ROWS, WIDEST, WIDEST_ROWS, WIDTH, dots, panel_strip, wide_strip
 
-_FEW = 16  # rows up to which lines are multiplied by lines
+_FEW, _SOME = 16, 64  # rows up to which lines are multiplied by lines, and b is read as it lies whatever its size
 # Multiplications below which the call costs more than it saves: with few rows, otherwise, with b as it lies
-_LEAST_OF_FEW, _LEAST, _LEAST_AS_IT_LIES = 1 << 15, 1 << 19, 1 << 21
+_LEAST_OF_FEW, _LEAST, _LEAST_AS_IT_LIES = 1 << 15, 1 << 19, 1 << 20
 _CHUNKS = 32      # of the columns, for threads to share
-_ROOM, _TURNED = 1 << 19, 1 << 21  # numbers that panels may take: of b as it lies, where BLAS is better, and turned
+_LYING, _TURNED = 3 << 18, 1 << 21  # numbers that are read as they lie for many rows, and that panels may take
 _COPY = 24        # multiply-adds that take as long as laying a number out, or turning it over
 _BLOCK = 16 * ROWS, 512  # rows of a that meet all panels while a cache has them, and how many numbers of each
 
 
-LINES, PANELS, TURNED = "lines by lines", "panels of b", "the product of the turned matrices, turned back"
+LINES, PANELS, AS_IT_LIES, TURNED = ("lines by lines", "panels of b", "panels of b as it lies",
+                                     "the product of the turned matrices, turned back")
 
 
 def way_of(a, b, y):
@@ -45,13 +47,13 @@ def way_of(a, b, y):
 @lru_cache(1024)
 def _way(M, K, N, a_turned, b_turned):
     size, columns = M * K * N, _columns.py_func(N)  # of the last panel, not too many are for nothing
-    if (size < _LEAST and M > _FEW) or LANES < 8 or K < 16:
+    if M == 1 or (size < _LEAST and M > _FEW) or LANES < 8 or K < 16:
         return None
+    if not b_turned:  # columns of a turned a that lie farther apart share a set of the L1 cache
+        return AS_IT_LIES if (size >= _LEAST_AS_IT_LIES and 10 * columns <= 11 * N
+                              and (M <= _SOME or (K * N <= _LYING and (not a_turned or M <= 512)))) else None
     if M <= _FEW:
-        return LINES if M > 1 and b_turned and not a_turned else None
-    if not b_turned:  # which BLAS copies as fast: this pays where many rows meet it
-        return PANELS if (size >= _LEAST_AS_IT_LIES and K * N <= _ROOM and M >= 128 <= N and 10 * columns <= 11 * N
-                          and (not a_turned or M <= 512)) else None  # columns farther apart share a set of the L1 cache
+        return LINES if not a_turned else None
     as_given = (-(-M // WIDEST_ROWS) * WIDEST_ROWS + _COPY) * K * N  # in multiply-adds of whole tiles
     if M * K <= _TURNED and _columns.py_func(M) * K * N + _COPY * M * (K + N) < as_given:
         return TURNED
@@ -67,8 +69,8 @@ def product(way, a, b, bias, y):
     if way == TURNED:
         a, b = b.T, a.T
     (M, K), N = a.shape, b.shape[1]
-    arguments = (a.ravel("K"), not a.flags.c_contiguous, b.ravel("K"), not b.flags.c_contiguous, bias, y.reshape(-1),
-                 M, N, K, way == TURNED)
+    arguments = (a.ravel("K"), not a.flags.c_contiguous, b.ravel("K"), not b.flags.c_contiguous,
+                 N // WIDEST if way == AS_IT_LIES else 0, bias, y.reshape(-1), M, N, K, way == TURNED)
     if threads.none or M * K * N < SHARED:
         _multiply.alone(*arguments, 1, 1)
     else:
@@ -102,12 +104,12 @@ def _multiply_lines(w, a, bias, y):
 
 
 @jit
-def _multiply(a, a_turned, b, b_turned, bias, y, M, N, depth, y_turned, down, across):
+def _multiply(a, a_turned, b, b_turned, lying, bias, y, M, N, depth, y_turned, down, across):
     """y[i, j] = bias[j] + the sum over k of a[i, k] b[k, j], in so many parts down and across; y[j, i] and bias[i] if
-    `y_turned`."""
+    `y_turned`. The first `lying` panels are read where they lie."""
     count = -(-N // WIDEST)
-    zero = np.int64(0)  # a bare number would be a type of its own: one more copy
-    panels = aligned(_columns(N) * depth, b)
+    zero, one = np.int64(0), np.int64(1)  # a bare number would be a type of its own: one more copy
+    panels = aligned((_columns(N) - lying * WIDEST) * depth, b)
     pitch = _columns(N) if y_turned else N
     biases = np.zeros(count * WIDEST, np.float32)
     for j in range(0 if y_turned else bias.size):  # a slice instead of the loop would take 1.5 s more to compile
@@ -119,11 +121,11 @@ def _multiply(a, a_turned, b, b_turned, bias, y, M, N, depth, y_turned, down, ac
         starts[i], places[i] = i * row, i * pitch
     nothing = np.zeros(1, np.int64)
     rows, numbers = _BLOCK
-    for panel in prange(count):
-        first = panel * WIDEST
+    for panel in prange(count - lying):
+        first = (panel + lying) * WIDEST
         width = _columns(min(WIDEST, N - first))
-        pack_panel(b, not b_turned, zero, zero, N, depth, first, min(width, N - first), panels, first * depth, width,
-                   depth)
+        pack_panel(b, not b_turned, zero, zero, N, depth, first, min(width, N - first), panels,
+                   panel * WIDEST * depth, width, depth)
     tiles = -(-M // ROWS)
     for part in prange(down * across):
         top, bottom = tiles * (part // across) // down * ROWS, tiles * (part // across + 1) // down * ROWS
@@ -134,11 +136,16 @@ def _multiply(a, a_turned, b, b_turned, bias, y, M, N, depth, y_turned, down, ac
             for k in range(0, depth, numbers):
                 for panel in range(low, high):
                     first = panel * WIDEST
+                    if panel < lying:
+                        wide_strip(a, k * step, starts, nothing, step, b, k * N + first, nothing, N, one,
+                                   min(numbers, depth - k), y, first, places, begin, end, N - first, biases, first,
+                                   k > 0)
+                        continue
                     width = _columns(min(WIDEST, N - first))
-                    panel_strip(width, a, k * step, starts, nothing, step, panels, first * depth + k * width, nothing,
-                                1, min(numbers, depth - k), made if y_turned else y,
-                                first - (begin * pitch if y_turned else 0), places, begin, end, N - first, biases,
-                                first, k > 0)
+                    panel_strip(width, a, k * step, starts, nothing, step, panels,
+                                (first - lying * WIDEST) * depth + k * width, nothing, 1, min(numbers, depth - k),
+                                made if y_turned else y, first - (begin * pitch if y_turned else 0), places, begin,
+                                end, N - first, biases, first, k > 0)
             if y_turned:
                 left, right = low * WIDEST, min(high * WIDEST, N)
                 planes_to_pixels(made, left, pitch, y, left * M + begin, end - begin, M, right - left)

@@ -158,7 +158,7 @@ def _tile(ROWS, VECTORS, bias_of_rows):
 
 
 strip, _narrow_strip = strip_kernel(ROWS), strip_kernel(ROWS, 1)
-_wide_strip = strip_kernel(WIDEST_ROWS, WIDEST // LANES) if _MANY else strip
+wide_strip = strip_kernel(WIDEST_ROWS, WIDEST // LANES) if _MANY else strip
 strip_of_planes = strip_kernel(WIDEST_ROWS, WIDEST // LANES, bias_of_rows=True)  # rows are filters, columns pixels
 
 
@@ -175,7 +175,7 @@ def panel_strip(width, a, a_at, starts, a_taps, a_step, b, b_at, b_taps, taps, d
         strip(a, a_at, starts, a_taps, a_step, b, b_at, b_taps, WIDTH, taps, depth, c, c_at, places, begin, end,
               columns, bias, bias_at, add)
     else:
-        _wide_strip(a, a_at, starts, a_taps, a_step, b, b_at, b_taps, WIDEST, taps, depth, c, c_at, places, begin, end,
+        wide_strip(a, a_at, starts, a_taps, a_step, b, b_at, b_taps, WIDEST, taps, depth, c, c_at, places, begin, end,
                     columns, bias, bias_at, add)
 
 
