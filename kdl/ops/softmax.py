@@ -221,7 +221,7 @@ class ClassLoss(Loss):
     def take_gradient(self, g):
         """The gradient that forward made, if it is that for g; only once, since whoever gets it may write into it."""
         gx, self.gx = self.gx, None
-        return gx if gx is not None and g == 1 else None
+        return gx if gx is not None and g.item() == 1 else None
 
     def result(self, loss, x):
         """The losses (outer, inner), reduced, or in the shape of x without its classes."""
@@ -254,7 +254,8 @@ class CrossEntropy(ClassLoss):
         x = dense(x)
         columns = _class_columns(x)
         labels = _label_rows(self.k, target, columns)
-        loss, peak, total = outputs = [self.k.empty(labels.shape, wide(x.dtype)) for _ in range(3)]
+        shape, dtype = labels.shape, wide(x.dtype)
+        loss, peak, total = outputs = [self.k.empty(shape, dtype) for _ in range(3)]
         self.divisor = self.total_weight(labels, weight)
         self.evaluate("cross_entropy", x, columns, (labels, weight), outputs, self.ignore_index, self.label_smoothing)
         self.saved = x, labels, weight, peak, total
@@ -281,7 +282,8 @@ class SoftCrossEntropy(ClassLoss):
         x = dense(x)
         target, weight = like(target, x), None if weight is None else dense(weight)
         columns = _class_columns(x)
-        loss, peak, total, mass = outputs = [self.k.empty(columns.shape[::2], wide(x.dtype)) for _ in range(4)]
+        shape, dtype = columns.shape[::2], wide(x.dtype)
+        loss, peak, total, mass = outputs = [self.k.empty(shape, dtype) for _ in range(4)]
         self.divisor = loss.size or math.nan
         self.evaluate("soft_cross_entropy", x, columns, (_class_columns(target), weight), outputs,
                       self.label_smoothing)
