@@ -78,6 +78,34 @@ def test_a_sequential_runs_in_order_and_its_slices_share_modules():
     assert nn.Sequential()(x) is x
 
 
+@pytest.mark.parametrize("pool", [nn.MaxPool2d(2), nn.MaxPool2d(3, 1, 1), nn.MaxPool1d(3, 2), nn.MaxPool3d((1, 2, 2)),
+                                  nn.MaxPool2d(2, return_indices=True)])
+@pytest.mark.parametrize("inplace", [False, True])
+def test_a_relu_before_max_pooling_gives_what_it_gives_there(pool, inplace, rng):
+    shape = (3, 4, 9) if isinstance(pool, nn.MaxPool1d) else (2, 3, 5, 8, 9)[isinstance(pool, nn.MaxPool2d):]
+    values = rng.integers(-3, 3, shape).astype(np.float32)  # ties among what is above 0, at 0 and below
+    values.flat[:3] = np.nan, -np.inf, np.inf
+    values[1, 0] = -1
+    results = []
+    for watched in (False, True):  # a hook keeps the order
+        model = nn.Sequential(nn.Identity(), nn.ReLU(inplace), pool)
+        if watched:
+            model[1].register_forward_hook(lambda *_: None)
+        x = kdl.tensor(values, requires_grad=True)
+        y, indices = model(x * 1) if pool.return_indices else (model(x * 1), None)
+        y.backward(kdl.tensor(np.random.default_rng(1).standard_normal(y.shape).astype(np.float32)))
+        results.append([y.detach().numpy(), x.grad.numpy(), *([] if indices is None else [indices.numpy()])])
+    for together, apart in zip(*results, strict=True):
+        np.testing.assert_array_equal(together, apart)
+    assert np.isnan(results[0][0]).any() and (results[0][0] == 0).any()
+
+
+def test_a_relu_in_place_before_max_pooling_is_seen(rng):
+    x = kdl.tensor(rng.standard_normal((1, 1, 4, 4)))
+    nn.Sequential(nn.ReLU(inplace=True), nn.MaxPool2d(2))(x)
+    assert (x.numpy() >= 0).all()
+
+
 def test_lists_and_dicts_are_not_called():
     for container in (nn.ModuleList(), nn.ModuleDict(), nn.ParameterList(), nn.ParameterDict()):
         with pytest.raises(NotImplementedError, match="forward is not defined"):

@@ -8,6 +8,7 @@ from kdl.nn.gemm import Linear
 from kdl.nn.hooks import is_watched
 from kdl.nn.module import Module, indent
 from kdl.nn.parameter import Parameter
+from kdl.nn.pool import MaxPool1d, MaxPool2d, MaxPool3d
 from kdl.tensor import Tensor
 
 __all__ = ["ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "Sequential"]
@@ -82,7 +83,8 @@ class _Row(Module):
 class Sequential(_Row):
     """Modules that are called one after the other; given one by one, or named, in an OrderedDict.
 
-    A slice is a Sequential of the same modules.
+    A slice is a Sequential of the same modules. Where no hook watches, a linear layer computes the ReLU after it, and a
+    ReLU before max pooling is taken of the maxima, with the same result and the same gradients.
     """
 
     def __init__(self, *args):
@@ -97,14 +99,29 @@ class Sequential(_Row):
         return self._modules[self._key(index)]
 
     def forward(self, input):
-        modules, done = list(self._modules.values()), False
-        for module, after in zip(modules, [*modules, None][1:], strict=True):
-            if done:  # a ReLU, with the linear layer before it
-                done = False
-                continue
-            done = type(module) is Linear and type(after) is ReLU and not (is_watched(module) or is_watched(after))
-            input = module(input, relu=True) if done else module(input)
+        modules, at = list(self._modules.values()), 0
+        while at < len(modules):
+            pair = modules[at:at + 2]
+            together = _PAIRS.get(tuple([type(module) for module in pair]))
+            if together is None or is_watched(pair[0]) or is_watched(pair[1]):
+                input, at = pair[0](input), at + 1
+            else:
+                input, at = together(*pair, input), at + 2
         return input
+
+
+# --- two modules at once ---
+def _linear_relu(linear, _, input):
+    """The ReLU by the kernel of the linear layer."""
+    return linear(input, relu=True)
+
+
+def _relu_pool(relu, pool, input):
+    """The ReLU of the maxima instead of the maxima of the ReLU: fewer elements. In place, it would be seen."""
+    return pool(relu(input)) if relu.inplace or pool.return_indices else relu(pool(input))
+
+
+_PAIRS = {(Linear, ReLU): _linear_relu, **{(ReLU, pool): _relu_pool for pool in (MaxPool1d, MaxPool2d, MaxPool3d)}}
 
 
 class ModuleList(_Row):

@@ -8,7 +8,7 @@ a is laid out and b read; and with few rows nothing is laid out, for rows of a a
 Measured on one thread against OpenBLAS: on a Xeon (Emerald Rapids) 128 x 512 by 512 x 512 transposed 1.12 times as
 fast, 256 x 256 by 256 x 256 1.08 times; on Zen 5 8 x 4096 by 4096 x 4096 transposed 2.5 times, as it lies 1.9, 32 x 512
 by 512 x 512 1.5, 128 x 512 by 512 x 512 1.15; on Zen 4 64 x 2048 by 2048 x 2048 transposed 1.6 times, 128 x 4096 by
-4096 x 4096 1.4 times.
+4096 x 4096 1.4 times, 1024 x 8 by 8 x 1024 2.5 times, 3072 x 1 by 1 x 768 13 times.
 """
 from functools import lru_cache
 
@@ -24,12 +24,15 @@ from kdl.kernels.cpu.simd import LANES
 from kdl.kernels.cpu.tiles import DOTS, ROWS, WIDEST, WIDEST_ROWS, WIDTH, dots, panel_strip, wide_strip
 
 _FEW, _SOME = 16, 64  # rows up to which lines are multiplied by lines, and b is read as it lies whatever its size
+_THIN, _SHALLOW = 16, 64  # numbers to add below which writing y is the work, and up to which BLAS loses whatever M is
+_WIDE = 1 << 14  # columns beyond which the rows of a tile lie too far apart for that
 # Multiplications below which the call costs more than it saves: with few rows, otherwise, with b as it lies
 _LEAST_OF_FEW, _LEAST, _LEAST_AS_IT_LIES = 1 << 15, 1 << 19, 1 << 20
 _CHUNKS = 32      # of the columns, for threads to share
 _LYING, _TURNED = 3 << 18, 1 << 21  # numbers that are read as they lie for many rows, and that panels may take
 _COPY = 24        # multiply-adds that take as long as laying a number out, or turning it over
 _BLOCK = 16 * ROWS, 512  # rows of a that meet all panels while a cache has them, and how many numbers of each
+_WRITTEN = 1 << 16  # numbers of y that such rows have at most where the matrices are thin
 
 
 LINES, PANELS, AS_IT_LIES, TURNED = ("lines by lines", "panels of b", "panels of b as it lies",
@@ -47,11 +50,15 @@ def way_of(a, b, y):
 @lru_cache(1024)
 def _way(M, K, N, a_turned, b_turned):
     size, columns = M * K * N, _columns.py_func(N)  # of the last panel, not too many are for nothing
-    if M == 1 or (size < _LEAST and M > _FEW) or LANES < 8 or K < 16:
+    if M == 1 or (size < _LEAST and M > _FEW) or LANES < 8:
         return None
-    if not b_turned:  # columns of a turned a that lie farther apart share a set of the L1 cache
-        return AS_IT_LIES if (size >= _LEAST_AS_IT_LIES and 10 * columns <= 11 * N
-                              and (M <= _SOME or (K * N <= _LYING and (not a_turned or M <= 512)))) else None
+    filled = 10 * columns <= 11 * N
+    if not b_turned:  # many columns of a turned a that lie far apart share a set of the L1 cache
+        return AS_IT_LIES if (size >= _LEAST_AS_IT_LIES and filled
+                              and ((K <= _SHALLOW and N <= _WIDE) or M <= _SOME
+                                   or (K * N <= _LYING and (not a_turned or M <= 512)))) else None
+    if K < _THIN:
+        return PANELS if size >= _LEAST and filled else None
     if M <= _FEW:
         return LINES if not a_turned else None
     as_given = (-(-M // WIDEST_ROWS) * WIDEST_ROWS + _COPY) * K * N  # in multiply-adds of whole tiles
@@ -121,6 +128,8 @@ def _multiply(a, a_turned, b, b_turned, lying, bias, y, M, N, depth, y_turned, d
         starts[i], places[i] = i * row, i * pitch
     nothing = np.zeros(1, np.int64)
     rows, numbers = _BLOCK
+    if depth < _THIN:
+        rows = min(rows, max(1, _WRITTEN // (ROWS * N)) * ROWS)
     for panel in prange(count - lying):
         first = (panel + lying) * WIDEST
         width = _columns(min(WIDEST, N - first))
