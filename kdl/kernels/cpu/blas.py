@@ -182,17 +182,25 @@ def multiply(a, b, bias, y, relu=False):
     M, N = y.shape
     K = a.shape[1]
     size = M * N * K
-    if not (K > 1 and M > 1 and N > 1 and y.dtype in NOTHING
-            and y.flags.c_contiguous and a.flags.forc and b.flags.forc):
-        _one_after_another(a, b, y)
-        if bias is not None:
-            y += bias
-        if relu:
-            np.maximum(y, 0, out=y)
-        return
-    alone = size < _ALONE or (threads.none and one_thread.needless())
-    if alone and bias is None and not relu:
+    if size < _ALONE and K > 1:
         np.matmul(a, b, out=y)  # the call of a kernel would take 1 us more
+    elif not (K > 1 and M > 1 and N > 1 and y.dtype in NOTHING
+              and y.flags.c_contiguous and a.flags.forc and b.flags.forc):
+        _one_after_another(a, b, y)
+    else:
+        _multiply_large(a, b, bias, y, relu, size)
+        return
+    if bias is not None:
+        y += bias
+    if relu:
+        np.maximum(y, 0, out=y)
+
+
+def _multiply_large(a, b, bias, y, relu, size):
+    (M, K), N = a.shape, y.shape[1]
+    alone = threads.none and one_thread.needless()
+    if alone and bias is None and not relu:
+        np.matmul(a, b, out=y)
         return
     bias = NOTHING[y.dtype] if bias is None else bias
     arguments = (gemm_of(y.dtype), a.ravel("K"), not a.flags.c_contiguous, b.ravel("K"), not b.flags.c_contiguous,
