@@ -1,10 +1,10 @@
 """Pooling on the CPU. The maths stands in kdl/ops/pool.py.
 
 Channels-last arrays have loops of their own (pool_last.py). Contiguous arrays are volumes (planes, D, H, W): planes is
-N C, and D = 1 in 2-D. Windows that halve the rows have the fastest loops (pool_halving.py). Others go by lines
-(pool_lines.py), or output by output: for adaptive pooling, where windows differ, for planes with so few outputs that a
-line would be short, and for small planes with large strides. That is done for many planes at once (pool_lanes.py), as
-it is where the window is the whole plane, or one by one here.
+N C, and D = 1 in 2-D. Windows that halve the rows have the fastest loops (pool_halving.py, where rows are short pool_short.py). Others go by
+lines (pool_lines.py), or output by output: for adaptive pooling, where windows differ, for planes with so few outputs
+that a line would be short, and for small planes with large strides. That is done for many planes at once
+(pool_lanes.py), as it is where the window is the whole plane, or one by one here.
 """
 from math import prod
 
@@ -32,6 +32,7 @@ from kdl.kernels.cpu.pool_last import (
     _max_last_positions,
 )
 from kdl.kernels.cpu.pool_lines import _avg_lines, _avg_lines_backward, _max_lines
+from kdl.kernels.cpu.pool_short import _avg_short, _avg_short_backward, _max_short, _max_short_backward
 from kdl.kernels.cpu.pool_taps import _fill, _window
 from kdl.kernels.cpu.simd import LANES
 from kdl.kernels.cpu.windows import plan_of, shares_of
@@ -51,6 +52,8 @@ def max_pool2d_forward(x, y, winner, kernel_size, stride, padding, dilation):
     if _are_last(x, y, winner):
         loop = _max_last_float32 if vectors else _max_last
         loop(*_last(x, y, winner), *plan.windows, plan.kernel, plan.dilation)
+    elif vectors and plan.short:
+        _max_short(*_volumes(x, y, winner), *plan.pieces)
     elif vectors and plan.halves:
         _max_halving(*_volumes(x, y, winner), *plan.rows, plan.windows[2], plan.edges, plan.kernel[2])
     elif plan.whole and x.dtype == np.float32 and prod(plan.size) < _FLOAT_INTEGERS:
@@ -71,6 +74,8 @@ def max_pool2d_backward(gy, winner, gx, kernel_size, stride, padding, dilation):
         _max_last_backward_float32(*_last(gy, winner, gx), *plan.windows, plan.kernel, plan.dilation, plan.tiles)
     elif _are_last(gy, winner, gx):
         _max_last_backward(*_last(gy, winner, gx), *plan.windows, plan.offsets)
+    elif vectors and plan.short and plan.parts:
+        _max_short_backward(*_volumes(gy, winner, gx), *plan.pieces, plan.tiles)
     elif vectors and plan.halves and plan.kernel[2] == 2 and plan.parts:
         _max_halving_backward(*_volumes(gy, winner, gx), *plan.rows, plan.windows[2], plan.tiles)
     else:
@@ -91,10 +96,12 @@ def avg_pool2d_forward(x, y, kernel_size, stride, padding, count_include_pad, di
     shares = shares_of(plan, count_include_pad, divisor_override, x.dtype)
     if _are_last(x, y):
         _avg_last(*_last(x, y), *plan.windows, *shares)
+    elif plan.short:
+        _avg_short(*_volumes(x, y), *plan.pieces, _share(shares))
     elif plan.halves:
         _avg_halving(*_volumes(x, y), plan.rows[0], plan.windows[2], plan.edges, *shares, plan.kernel[2])
     elif plan.whole and x.dtype == np.float32:
-        _avg_planes(_planes(x), y.reshape(-1), shares[0][0] * shares[1][0] * shares[2][0])
+        _avg_planes(_planes(x), y.reshape(-1), _share(shares))
     elif _by_windows(plan, x):
         loop = _avg_lanes if _suits_lanes(x) else _avg_windows
         loop(*_volumes(x, y), *plan.windows, *shares)
@@ -108,10 +115,12 @@ def avg_pool2d_backward(gy, gx, kernel_size, stride, padding, count_include_pad,
     shares = shares_of(plan, count_include_pad, divisor_override, gy.dtype)
     if _are_last(gy, gx):
         _avg_last_backward(*_last(gy, gx), *plan.windows, *shares, plan.tiles)
+    elif plan.short and plan.parts:
+        _avg_short_backward(*_volumes(gy, gx), *plan.pieces, _share(shares), plan.tiles)
     elif plan.halves and plan.kernel[2] == 2 and plan.parts:
         _avg_halving_backward(*_volumes(gy, gx), plan.rows[0], plan.windows[2], *shares, plan.tiles)
     elif plan.whole and gx.dtype == np.float32:
-        _avg_planes_backward(gy.reshape(-1), _planes(gx), shares[0][0] * shares[1][0] * shares[2][0])
+        _avg_planes_backward(gy.reshape(-1), _planes(gx), _share(shares))
     elif _by_windows(plan, gx):
         loop = _avg_lanes_backward if _suits_lanes(gx) else _avg_windows_backward
         loop(*_volumes(gy, gx), *plan.windows, *shares)
@@ -129,7 +138,7 @@ def adaptive_avg_pool2d_forward(x, y):
     if _are_last(x, y):
         _avg_last(*_last(x, y), *plan.windows, *shares)
     elif plan.whole and x.dtype == np.float32:
-        _avg_planes(_planes(x), y.reshape(-1), shares[0][0] * shares[1][0] * shares[2][0])
+        _avg_planes(_planes(x), y.reshape(-1), _share(shares))
     else:
         loop = _avg_lanes if _suits_lanes(x) else _avg_windows
         loop(*_volumes(x, y), *plan.windows, *shares)
@@ -145,7 +154,7 @@ def adaptive_avg_pool2d_backward(gy, gx):
     if _are_last(gy, gx):
         _avg_last_backward(*_last(gy, gx), *plan.windows, *shares, plan.tiles)
     elif plan.whole and gx.dtype == np.float32:
-        _avg_planes_backward(gy.reshape(-1), _planes(gx), shares[0][0] * shares[1][0] * shares[2][0])
+        _avg_planes_backward(gy.reshape(-1), _planes(gx), _share(shares))
     else:
         loop = _avg_lanes_backward if _suits_lanes(gx) else _avg_windows_backward
         loop(*_volumes(gy, gx), *plan.windows, *shares)
@@ -196,6 +205,12 @@ def _by_windows(plan, x):
 def _suits_lanes(x):
     """Whether there are many planes of float32, and small ones."""
     return x.dtype == np.float32 and x.shape[0] * x.shape[1] >= LANES and prod(x.shape[2:]) <= LARGEST
+
+
+def _share(shares):
+    """The factor of all outputs, where it is one."""
+    d, h, w = shares
+    return d[0] * h[0] * w[0]
 
 
 def _volumes(*arrays):

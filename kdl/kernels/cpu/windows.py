@@ -1,9 +1,12 @@
 """The windows of pooling as tables for the loops of pool.py: worked out once for every geometry, and kept."""
 from functools import cached_property, lru_cache
+from math import gcd, prod
 
 import numpy as np
 
 from kdl.kernels.cpu.simd import LANES
+
+_MOST_OUTPUTS = 1 << 10  # of a plane, for which there is a table of pieces
 
 
 class Plan:
@@ -73,6 +76,32 @@ class Plan:
         places = width[:, :1, None] + np.array([[0], [LANES], [2], [2 + LANES]]) + lanes
         bits = (((places >= 0) & (places < self.size[2])) << lanes).sum(2)
         return np.concatenate([bits, width[:, 1:2]], 1).astype(np.uint32)  # only the very first output can lack it
+
+    @cached_property
+    def short(self):
+        """Whether windows two wide halve rows of so few outputs that a vector takes several, inside as a whole."""
+        return (self.halves and self.kernel[2] == 2 and self.fits and 2 * self.outputs[2] <= LANES
+                and 0 < prod(self.outputs) <= _MOST_OUTPUTS)
+
+    @cached_property
+    def pieces(self):
+        """For the vectors of outputs of some planes, which end with a plane: the pieces of the LANES elements under the
+        first half of their windows and under the second. A piece is where its lane 0 would lie, relative to a row of
+        the windows, and its lanes, as bits; the last has none. Then how many planes, and the rows of a window."""
+        (K, R, _), (_, H, W), each = self.kernel, self.size, prod(self.outputs)
+        together = LANES // gcd(LANES, each)
+        z, h, w = [window[:, 0] for window in self.windows]
+        outputs = ((z[:, None, None] * H + h[:, None]) * W + w).reshape(1, -1, 1)
+        planes = (np.arange(together) * prod(self.size))[:, None, None]
+        lanes = (planes + outputs + np.arange(2)).reshape(-1, 2, LANES) - np.arange(LANES)
+        found = [[[(int(start), sum(1 << int(lane) for lane in np.flatnonzero(half == start)))
+                   for start in np.unique(half)] for half in vector] for vector in lanes]
+        pieces = np.zeros((len(found), 2, 1 + max(len(half) for vector in found for half in vector), 2), np.int64)
+        for vector, halves in zip(pieces, found, strict=True):
+            for half, places in zip(vector, halves, strict=True):
+                half[:len(places)] = places
+        k, r = np.arange(K)[:, None], np.arange(R)
+        return pieces, together, ((k * H + r) * W).ravel()
 
     @cached_property
     def offsets(self):
