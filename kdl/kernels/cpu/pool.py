@@ -1,10 +1,10 @@
 """Pooling on the CPU. The maths stands in kdl/ops/pool.py.
 
 Channels-last arrays have loops of their own (pool_last.py). Contiguous arrays are volumes (planes, D, H, W): planes is
-N C, and D = 1 in 2-D. Windows that halve the rows have the fastest loops (pool_halving.py, where rows are short pool_short.py). Others go by
-lines (pool_lines.py), or output by output: for adaptive pooling, where windows differ, for planes with so few outputs
-that a line would be short, and for small planes with large strides. That is done for many planes at once
-(pool_lanes.py), as it is where the window is the whole plane, or one by one here.
+N C, and D = 1 in 2-D. Windows that halve the rows have the fastest loops (pool_halving.py; pool_short.py where rows are
+short). Others go by lines (pool_lines.py), or output by output: for adaptive pooling, where windows differ, for planes
+with so few outputs that a line would be short, and for small planes with large strides. That is done for many planes at
+once (pool_lanes.py), as it is where the window is the whole plane, or one by one here.
 """
 from math import prod
 
