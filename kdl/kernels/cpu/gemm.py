@@ -14,10 +14,12 @@ _SERIAL = 1 << 15  # elements below which waking threads takes longer than the l
 
 @widened("y")
 def matmul_forward(a, b, y, tf32):
-    if y.ndim == 2 and (way := way_of(a, b, y)):
+    if y.ndim > 2:
+        matmul(a, b, y)
+    elif way := way_of(a, b, y):
         product(way, a, b, None, y)
     else:
-        matmul(a, b, y)
+        multiply(a, b, None, y)
 
 
 @widened("y")

@@ -41,10 +41,13 @@ LINES, PANELS, AS_IT_LIES, TURNED = ("lines by lines", "panels of b", "panels of
 
 def way_of(a, b, y):
     """How `product` multiplies these matrices, or None where BLAS does: it takes float32 in order, of certain sizes."""
-    if (y.size * a.shape[1] < _LEAST_OF_FEW or y.dtype != np.float32
-            or not (y.flags.c_contiguous and a.flags.forc and b.flags.forc)):
+    (M, K), N = a.shape, y.shape[1]
+    if M * K * N < _LEAST_OF_FEW or y.dtype != np.float32:
         return None
-    return _way(*a.shape, y.shape[1], not a.flags.c_contiguous, not b.flags.c_contiguous)
+    of_a, of_b = a.flags, b.flags  # made anew each time they are asked for
+    if not (of_a.forc and of_b.forc and y.flags.c_contiguous):
+        return None
+    return _way(M, K, N, not of_a.c_contiguous, not of_b.c_contiguous)
 
 
 @lru_cache(1024)
