@@ -159,7 +159,8 @@ def _tile(ROWS, VECTORS, bias_of_rows):
 
 strip, _narrow_strip = strip_kernel(ROWS), strip_kernel(ROWS, 1)
 wide_strip = strip_kernel(WIDEST_ROWS, WIDEST // LANES) if _MANY else strip
-strip_of_planes = strip_kernel(WIDEST_ROWS, WIDEST // LANES, bias_of_rows=True)  # rows are filters, columns pixels
+strip_of_planes, narrow_strip_of_planes = [  # rows are filters, columns pixels
+    strip_kernel(WIDEST_ROWS, width // LANES, bias_of_rows=True) for width in (WIDEST, WIDEST // 2)]
 
 
 @device_function
