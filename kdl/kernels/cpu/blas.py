@@ -182,14 +182,14 @@ def multiply(a, b, bias, y, relu=False):
     M, N = y.shape
     K = a.shape[1]
     size = M * N * K
-    if size < _ALONE and K > 1:
+    matrices = min(M, N, K) > 1
+    if matrices and size < _ALONE:
         np.matmul(a, b, out=y)  # the call of a kernel would take 1 us more
-    elif not (K > 1 and M > 1 and N > 1 and y.dtype in NOTHING
-              and y.flags.c_contiguous and a.flags.forc and b.flags.forc):
-        _one_after_another(a, b, y)
-    else:
+    elif matrices and y.dtype in NOTHING and y.flags.c_contiguous and a.flags.forc and b.flags.forc:
         _multiply_large(a, b, bias, y, relu, size)
         return
+    else:
+        _one_after_another(a, b, y)
     if bias is not None:
         y += bias
     if relu:
