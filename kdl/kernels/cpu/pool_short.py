@@ -54,6 +54,13 @@ def _scatter(target, at, pieces, v, half, inside, elements):
         i += 1
 
 
+@device_function
+def _clear(flat, first, count):
+    """0 for so many planes, or those that there are."""
+    for plane in range(first, min(len(flat), first + count)):
+        _fill(flat[plane], flat.dtype.type(0))
+
+
 @jit(serial_below=_SERIAL)
 def _max_short(x, y, winner, pieces, together, rows):
     """Of float32, with winners of one byte; `rows` are those of a window, and their first taps are two apart."""
@@ -86,8 +93,7 @@ def _max_short_backward(gy, winner, gx, pieces, together, rows, tiled):
     for group in prange(-(-planes // together)):
         source, target, which, nothing = begin(gy), begin(gx), begin(winner), broadcast(f4(0))
         if not tiled:
-            for plane in range(group * together, min(planes, (group + 1) * together)):
-                _fill(flat[plane], f4(0))
+            _clear(flat, group * together, together)
         for v in range(len(pieces)):
             start = group * together * each + v * LANES
             count = planes * each - start
@@ -123,14 +129,12 @@ def _avg_short(x, y, pieces, together, rows, share):
 @jit(serial_below=_SERIAL)
 def _avg_short_backward(gy, gx, pieces, together, rows, share, tiled):
     """For windows that do not meet; with `tiled` ones nothing lies between them."""
-    T = gx.dtype.type
     planes, size, each = len(gx), gx[0].size, gy[0].size
     flat = gx.reshape(planes, size)
     for group in prange(-(-planes // together)):
         source, target = begin(gy), begin(gx)
         if not tiled:
-            for plane in range(group * together, min(planes, (group + 1) * together)):
-                _fill(flat[plane], T(0))
+            _clear(flat, group * together, together)
         for v in range(len(pieces)):
             start = group * together * each + v * LANES
             count = planes * each - start
